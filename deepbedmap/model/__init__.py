@@ -1,0 +1,1 @@
+"""The super-resolution network: layers, losses, training, prediction and scores."""
