@@ -1,0 +1,819 @@
+"""A survey pipeline and its raw text files become one table of radar picks.
+
+A pipeline is a PDAL pipeline (https://pdal.io): ``readers.text``, ``filters.assign``,
+``filters.expression`` and ``filters.reprojection`` say which columns a survey's raw files have,
+which records are valid, and how they become x, y and the elevation of the bed. The native engine
+runs it with pyarrow, numpy and pyproj; the engine ``"pdal"`` hands it to PDAL itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import hashlib
+import json
+import logging
+import operator
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyproj
+
+from deepbedmap import repository, schemas
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+
+if TYPE_CHECKING:
+    from deepbedmap.registry import Dataset
+
+logger = logging.getLogger(__name__)
+
+Columns = dict[str, npt.NDArray[Any]]
+
+LINE_GAP = 1000.0
+"""Distance (m) between consecutive picks of a file beyond which a new line begins."""
+
+ANTARCTIC_RADIUS = 3.34e6
+"""Distance (m) from the pole of EPSG:3031 that nothing south of 60 degrees S exceeds."""
+
+
+def read_points(
+    pipeline: str | os.PathLike[str], engine: Literal["native", "pdal"] = "native"
+) -> pd.DataFrame:
+    r"""Picks of a survey, from its pipeline and its raw text files.
+
+    Raw files are sought beside the pipeline, and where none is there, in the folder ``highres``
+    of :func:`deepbedmap.repository.data_dir`; they are read in order of name. Nothing is
+    downloaded. Records with a missing coordinate or bed (``nan``, empty or ``*``) are dropped;
+    their number, and that of the records that the pipeline's expressions drop, is logged for
+    each file. A bed of exactly 0 m is a bed.
+
+    Parameters
+    ----------
+    pipeline
+        Path of a pipeline. A bare name (``"2010tr"`` or ``"2010tr.json"``) that is no file in
+        the working folder is that of a pipeline in the repository's ``highres``.
+    engine
+        ``"native"``; or ``"pdal"``, for which python-pdal must be installed. PDAL reads text as
+        0, so a flight name or a date in letters is lost to it: lines are then told apart by
+        distance, and there is no time.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a pick, in the order of the files and of their records.
+
+        ``x``, ``y``, ``z``
+            float64: easting and northing in the CRS of the pipeline (metres in EPSG:3031), and
+            the elevation of the bed in metres.
+        ``line``
+            category: ``"<file stem>/<name>"`` where the file has a column FRAME, FlightID or
+            Line_name (the first of these, in any case); the file's stem alone where the name is
+            missing, and where the file is a grid (it has a column ``row`` or ``column``).
+            Otherwise ``"<file stem>/<n>"``, counted from 1: a new line begins where two
+            consecutive picks of a file are more than 1 km apart.
+        ``quality``
+            Int8, where there is a column QUALITY (CReSIS: 1 good, 2 moderate, 3 derived).
+        ``time``
+            datetime64[ns], UTC without a time zone: the date in FRAME (YYYYMMDD...) or DATE, and
+            the seconds of the day, or hh:mm:ss, in UTCTIMESOD, UTC or TIME. NaT where a file's
+            dates or times can be read in two ways, which is logged.
+
+        ``attrs`` has ``crs`` (text or None), ``vertical_datum`` (that of the registry beside the
+        pipeline's folder, or None) and ``sources``: for each raw file a dict of ``file``,
+        ``sha256``, ``pipeline`` and ``pipeline_sha256``.
+
+    Raises
+    ------
+    InvalidDataError
+        If the pipeline or a raw file cannot be used; names the file and the line.
+    MissingDataError
+        If the pipeline, its raw files or python-pdal are not there; says how to get them.
+
+    Examples
+    --------
+    >>> import json, pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     raw = pathlib.Path(folder, "survey.csv")
+    ...     _ = raw.write_text("x,y,bed\n0,-500000,-120.5\n250,-500000,0\n9000,-500000,\n")
+    ...     reader = {"type": "readers.text", "filename": "survey.csv", "header": "X,Y,Z",
+    ...               "separator": ",", "skip": 1, "override_srs": "EPSG:3031"}
+    ...     recipe = pathlib.Path(folder, "survey.json")
+    ...     _ = recipe.write_text(json.dumps({"pipeline": [reader]}))
+    ...     read_points(recipe)
+           x         y      z      line
+    0    0.0 -500000.0 -120.5  survey/1
+    1  250.0 -500000.0    0.0  survey/1
+    """
+    if engine not in ("native", "pdal"):
+        raise ValueError(f"engine is 'native' or 'pdal', not {engine!r}")
+    recipe = _Recipe.load(_find_pipeline(pipeline))
+    dataset = _dataset_of(recipe.path)
+    crs = recipe.crs or (dataset.crs if dataset else None)
+    files = _find_files(recipe, dataset)
+    tables = []
+    sources = []
+    for file in files:
+        data = file.read_bytes()
+        sources.append(
+            {
+                "file": file.name,
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "pipeline": recipe.path.name,
+                "pipeline_sha256": recipe.sha256,
+            }
+        )
+        layout, records = _open_up(file, data, recipe)
+        if engine == "pdal":
+            columns = _run_pdal(file, recipe, layout)
+        else:
+            columns = _parse_records(file, records, layout, recipe)
+        tables.append(_picks(columns, file, layout, recipe, crs, engine))
+    if not any(map(len, tables)):
+        raise InvalidDataError(
+            Fault(
+                ", ".join(map(str, files)),
+                expected=f"at least one record that {recipe.path.name} keeps",
+                found="no picks",
+            )
+        )
+    lines = pd.api.types.union_categoricals([table.pop("line") for table in tables])
+    points = pd.concat(tables, ignore_index=True)
+    points.insert(3, "line", pd.Series(lines.remove_unused_categories()))
+    points.attrs = {
+        "crs": crs,
+        "vertical_datum": dataset.vertical_datum if dataset else None,
+        "sources": sources,
+    }
+    return points
+
+
+def _find_pipeline(pipeline: str | os.PathLike[str]) -> Path:
+    path = Path(pipeline)
+    if path.is_file():
+        return path
+    folder = repository.root() / "highres"
+    if path.name == str(path):
+        bundled = folder / (path.name if path.suffix == ".json" else f"{path.name}.json")
+        if bundled.is_file():
+            return bundled
+    names = ", ".join(sorted(known.stem for known in folder.glob("*.json")))
+    raise MissingDataError(f"{path}: no such pipeline; give its path, or one of {names}")
+
+
+def _dataset_of(pipeline: Path) -> Dataset | None:
+    """Entry of a pipeline in the registry that lies beside the pipeline's folder."""
+    from deepbedmap import registry
+
+    listing = pipeline.absolute().parent.parent / "data_list.yml"
+    return registry.load(listing).for_pipeline(pipeline.name) if listing.is_file() else None
+
+
+def _find_files(recipe: _Recipe, dataset: Dataset | None) -> list[Path]:
+    pattern = recipe.reader["filename"]
+    listed = [file.name for file in dataset.files] if dataset else []
+    listed = fnmatch.filter(listed, pattern)
+    folders = dict.fromkeys((recipe.path.absolute().parent, repository.data_dir() / "highres"))
+    for folder in folders:
+        wanted = folder / pattern
+        files = sorted(wanted.parent.glob(wanted.name))
+        if files:
+            absent = sorted(set(listed) - {file.name for file in files})
+            if absent:
+                logger.warning("%s is read without %s", recipe.path, ", ".join(absent))
+            return files
+    how = "put it there"
+    if dataset is None:
+        from deepbedmap import registry
+
+        dataset = registry.load().for_pipeline(recipe.path.name)
+    if dataset is not None:
+        how = dataset.how_to_get(*(listed or [pattern]))
+    places = " or ".join(map(str, folders))
+    raise MissingDataError(f"{recipe.path}: there is no {pattern} in {places}; {how}")
+
+
+@dataclass(frozen=True)
+class _Assign:
+    """``filters.assign``: a column from others."""
+
+    stage: int
+    target: str
+    value: ast.expr
+
+
+@dataclass(frozen=True)
+class _Keep:
+    """``filters.expression``: the records that stay."""
+
+    stage: int
+    condition: ast.expr
+
+
+@dataclass(frozen=True)
+class _Reproject:
+    """``filters.reprojection``: X and Y in another CRS; Z stays as it is."""
+
+    stage: int
+    source: str
+    transformer: pyproj.Transformer
+
+
+_Step = _Assign | _Keep | _Reproject
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Columns of a raw file and what parts them (a space stands for any white space)."""
+
+    names: tuple[str, ...]
+    separator: str
+    skip: int
+
+    def split(self, line: str) -> list[str]:
+        if self.separator == " ":
+            return line.split()
+        return [text.strip(" ") for text in line.split(self.separator)]
+
+    def named(self, *meanings: str) -> str | None:
+        """Name of the first of these columns that is there, in any case."""
+        names = {name.upper(): name for name in self.names}
+        return next((names[meaning] for meaning in meanings if meaning in names), None)
+
+    @property
+    def line(self) -> str | None:
+        """Column that names the flight line."""
+        return self.named("FRAME", "FLIGHTID", "LINE_NAME")
+
+    @property
+    def day_and_clock(self) -> tuple[str, str] | None:
+        """Columns of the date and of the time of day."""
+        day = self.named("FRAME", "DATE")
+        clock = self.named("UTCTIMESOD", "UTC", "TIME")
+        return (day, clock) if day and clock else None
+
+    def __str__(self) -> str:
+        mark = {" ": "white space", "\t": "tabs"}.get(self.separator, repr(self.separator))
+        return f"{len(self.names)} fields parted by {mark} ({','.join(self.names)})"
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """A pipeline that was checked: its stages, and the steps that its filters mean."""
+
+    path: Path
+    document: schemas.Document
+    sha256: str
+    reader: dict[str, Any]
+    filters: tuple[dict[str, Any], ...]
+    steps: tuple[_Step, ...]
+    crs: str | None
+
+    @classmethod
+    def load(cls, path: Path) -> _Recipe:
+        document = schemas.validate_file(path, "pipeline")
+        stages = document.content["pipeline"]
+        crs = stages[0].get("override_srs")
+        steps: list[_Step] = []
+        for number, stage in enumerate(stages):
+            kind = stage["type"]
+            if (kind == "readers.text") != (number == 0):
+                raise InvalidDataError(
+                    document.fault(
+                        ("pipeline", number, "type"), "readers.text first, and only there", kind
+                    )
+                )
+            try:
+                if "override_srs" in stage:
+                    _crs(stage["override_srs"])
+                if kind == "filters.assign":
+                    values = stage["value"]
+                    for text in [values] if isinstance(values, str) else values:
+                        steps.append(_assign(number, text))
+                elif kind == "filters.expression":
+                    steps.append(_Keep(number, _parse(stage["expression"])))
+                elif kind == "filters.reprojection":
+                    crs = stage["out_srs"]
+                    steps.append(_reproject(number, stage["in_srs"], crs))
+            except _StepError as error:
+                raise InvalidDataError(
+                    document.fault(("pipeline", number), error.expected, error.found)
+                ) from None
+        recipe = cls(
+            path=path,
+            document=document,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            reader=stages[0],
+            filters=tuple(stage for stage in stages if stage["type"].startswith("filters.")),
+            steps=tuple(steps),
+            crs=crs,
+        )
+        if "header" in recipe.reader:
+            recipe.layout(recipe.reader["header"], document.fault(("pipeline", 0, "header")))
+        return recipe
+
+    @property
+    def skip(self) -> int:
+        """Lines before the first record; without a header of its own, PDAL takes the file's."""
+        return int(self.reader.get("skip", 0)) + ("header" not in self.reader)
+
+    def layout(self, header: str, place: Fault) -> _Layout:
+        """Layout by a header, which stands at a place in the pipeline or in a raw file."""
+        separator = self.reader.get("separator")
+        if separator is None:  # PDAL then takes the first mark in the header
+            mark = re.search(r"[^A-Za-z0-9]", header)
+            separator = mark[0] if mark else " "
+        layout = _Layout((), separator, self.skip)
+        names = tuple(_canonical(name.strip('"')) for name in layout.split(header))
+        layout = replace(layout, names=names)
+        for name in names:
+            if not _NAME.fullmatch(name):
+                expected = f"names of letters, digits and _ that start with a letter: {layout}"
+                raise InvalidDataError(replace(place, expected=expected, found=repr(name)))
+            if [other.upper() for other in names].count(name.upper()) > 1:
+                expected = "each name once, whatever its case"
+                raise InvalidDataError(replace(place, expected=expected, found=f"{name!r} again"))
+        columns: Columns = {name: np.empty(0) for name in names}
+        for step in self.steps:
+            try:
+                _run((step,), columns, 0)
+            except _StepError as error:
+                raise InvalidDataError(
+                    self.document.fault(("pipeline", step.stage), error.expected, error.found)
+                ) from None
+        for name in "XYZ":
+            if name not in columns:
+                expected = f"a column {name}, or a filters.assign that makes it"
+                raise InvalidDataError(replace(place, expected=expected, found=", ".join(names)))
+        return layout
+
+    def columns_used(self) -> set[str]:
+        """Names of the columns that must be numbers: coordinates, bed, those of expressions."""
+        used = {"X", "Y", "Z"}
+        for step in self.steps:
+            if isinstance(step, _Assign):
+                used |= _names(step.value)
+            elif isinstance(step, _Keep):
+                used |= _names(step.condition)
+        return used
+
+
+class _StepError(ValueError):
+    """What is wrong with a stage of a pipeline."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(expected, found)
+        self.expected = expected
+        self.found = found
+
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)"
+    r"|(?P<name>[A-Za-z][A-Za-z0-9_]*)"
+    r"|(?P<symbol>&&|\|\||[=!<>]=|[-+*/<>()!]))"
+)
+_WORDS = {"&&": " and ", "||": " or ", "!": " not "}
+_ARITHMETIC: dict[type, Any] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+_COMPARISON: dict[type, Any] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+
+
+def _canonical(name: str) -> str:
+    return name.upper() if name.upper() in ("X", "Y", "Z") else name
+
+
+def _assign(stage: int, text: str) -> _Assign:
+    target, equals, value = text.partition("=")
+    if not equals or not _NAME.fullmatch(target.strip()):
+        raise _StepError("an assignment such as 'Z = ELEVATION - BOTTOM'", repr(text))
+    return _Assign(stage, _canonical(target.strip()), _parse(value))
+
+
+def _reproject(stage: int, source: str, target: str) -> _Reproject:
+    transformer = pyproj.Transformer.from_crs(_crs(source), _crs(target), always_xy=True)
+    return _Reproject(stage, source, transformer)
+
+
+def _crs(name: str) -> pyproj.CRS:
+    try:
+        crs = pyproj.CRS(name)
+    except pyproj.exceptions.CRSError:
+        raise _StepError("a coordinate reference system that PROJ knows", repr(name)) from None
+    if len(crs.axis_info) != 2:
+        raise _StepError("a horizontal reference system: heights stay as they are", repr(name))
+    return crs
+
+
+def _parse(text: str) -> ast.expr:
+    """PDAL's expression as a Python one, each name of which has a ``_`` before it.
+
+    PDAL's operators bind as Python's do once && is ``and``, || is ``or`` and ! is ``not``. The
+    mark keeps a column from being one of Python's words. Nothing is evaluated here, and
+    :func:`_evaluate` knows no calls and no attributes.
+    """
+    python = ""
+    position = 0
+    text = text.strip()
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if token is None:
+            expected = "names, numbers and + - * / ( ) < <= > >= == != && || !"
+            raise _StepError(expected, f"{text[position:].split()[0]!r} in {text!r}")
+        position = token.end()
+        if token["number"]:
+            python += f" {float(token['number'])!r} "
+        elif token["name"]:
+            python += f" _{_canonical(token['name'])} "
+        else:
+            python += _WORDS.get(token["symbol"], token["symbol"])
+    try:
+        return ast.parse(python.strip(), mode="eval").body
+    except (SyntaxError, RecursionError, MemoryError):
+        raise _StepError("a complete expression", repr(text)) from None
+
+
+def _names(node: ast.expr) -> set[str]:
+    return {part.id[1:] for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _evaluate(node: ast.expr, columns: Columns, truth: bool = False) -> npt.NDArray[Any]:
+    """Evaluate to float64 or, where a truth is asked for, to bool."""
+    value: npt.NDArray[Any]
+    match node:
+        case ast.Constant(value=float(number)) if not truth:
+            return np.asarray(number)
+        case ast.Name(id=name) if not truth:
+            if name[1:] not in columns:
+                expected = f"a column of the header ({', '.join(columns)})"
+                raise _StepError(expected, repr(name[1:]))
+            return columns[name[1:]]
+        case ast.UnaryOp(op=ast.USub(), operand=operand) if not truth:
+            return -_evaluate(operand, columns)
+        case ast.BinOp(left=left, op=op, right=right) if not truth and type(op) in _ARITHMETIC:
+            with np.errstate(all="ignore"):
+                value = _ARITHMETIC[type(op)](_evaluate(left, columns), _evaluate(right, columns))
+            return value
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if truth:
+            value = _COMPARISON[type(op)](_evaluate(left, columns), _evaluate(right, columns))
+            return value
+        case ast.UnaryOp(op=ast.Not(), operand=operand) if truth:
+            return ~_evaluate(operand, columns, truth)
+        case ast.BoolOp(op=op, values=values) if truth:
+            join = np.logical_and if isinstance(op, ast.And) else np.logical_or
+            value = _evaluate(values[0], columns, truth)
+            for other in values[1:]:
+                value = join(value, _evaluate(other, columns, truth))
+            return value
+    found = re.sub(r"\b_(?=[A-Za-z])", "", ast.unparse(node))
+    raise _StepError("a comparison" if truth else "a number", repr(found))
+
+
+def _run(steps: tuple[_Step, ...], columns: Columns, size: int) -> npt.NDArray[np.bool_]:
+    """Change columns of some size as the steps say, and return which records they keep."""
+    kept = np.ones(size, dtype=bool)
+    for step in steps:
+        if isinstance(step, _Assign):
+            columns[step.target] = np.broadcast_to(_evaluate(step.value, columns), size)
+        elif isinstance(step, _Keep):
+            kept &= _evaluate(step.condition, columns, truth=True)
+        elif {"X", "Y"} <= columns.keys():
+            columns["X"], columns["Y"] = step.transformer.transform(columns["X"], columns["Y"])
+        else:
+            raise _StepError("columns X and Y before this stage", ", ".join(columns))
+    return kept
+
+
+_MISSING = ("", "*")
+_NUMBER = re.compile(
+    r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE
+)
+
+
+def _invalid(file: Path, line: int | None = None, **said: str) -> InvalidDataError:
+    return InvalidDataError(Fault(str(file), line=line, **said))
+
+
+def _open_up(file: Path, data: bytes, recipe: _Recipe) -> tuple[_Layout, bytes]:
+    """Layout of a raw file, and its records: UTF-8, each ended by a line feed."""
+    text = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+    if not text or text.isspace():
+        raise _invalid(file, 1, found="an empty file", remedy="fetch the file again")
+    heading = text.split(b"\n", recipe.skip)
+    records = heading.pop() if len(heading) > recipe.skip else b""
+    if len(heading) < recipe.skip:
+        raise _invalid(
+            file,
+            line=len(heading),
+            expected=f"{recipe.skip} lines before the first record",
+            found="the end of the file",
+            remedy="fetch the file again, or correct skip in the pipeline",
+        )
+    last = heading[-1].decode(errors="replace") if heading else ""
+    if "header" in recipe.reader:
+        place = recipe.document.fault(("pipeline", 0, "header"))
+        layout = recipe.layout(recipe.reader["header"], place)
+        if recipe.skip == 1 and layout.separator != " ":
+            _check_header(file, last, layout)
+    else:
+        layout = recipe.layout(last, Fault(str(file), line=recipe.skip))
+    try:
+        _ = records.isascii() or records.decode()
+    except UnicodeDecodeError as error:
+        raise _invalid(
+            file,
+            line=recipe.skip + 1 + records.count(b"\n", 0, error.start),
+            expected="text in UTF-8",
+            found=f"the byte 0x{records[error.start]:02x}",
+            remedy="fetch the file again",
+        ) from None
+    return layout, records
+
+
+def _check_header(file: Path, header: str, layout: _Layout) -> None:
+    """Refuse a file whose own single line of header has other columns than the pipeline's."""
+    counts = {len(layout.split(text)) for text in (header, header.rstrip(layout.separator + " "))}
+    if counts.isdisjoint({1, len(layout.names)}):
+        raise InvalidDataError(_miscounted(file, 1, header, layout))
+
+
+def _parse_records(file: Path, records: bytes, layout: _Layout, recipe: _Recipe) -> pd.DataFrame:
+    """Columns that matter, one row a record: float64, or category where text is wanted."""
+    numbers = recipe.columns_used() & {*layout.names}
+    if quality := layout.named("QUALITY"):
+        numbers.add(quality)
+    wanted = numbers | {layout.line}
+    if layout.day_and_clock:
+        day, clock = layout.day_and_clock
+        wanted |= {day, clock}
+        if day == layout.named("FRAME"):
+            numbers.add(clock)
+    types = {
+        name: pa.float64() if name in numbers else pa.dictionary(pa.int32(), pa.string())
+        for name in layout.names
+        if name in wanted
+    }
+    records = _squeezed(records, layout.separator.encode())
+    if not records or records.isspace():
+        empty: pd.DataFrame = pa.schema(types.items()).empty_table().to_pandas()
+        return empty
+    try:
+        columns: pd.DataFrame = pyarrow.csv.read_csv(
+            pa.py_buffer(records),
+            pyarrow.csv.ReadOptions(column_names=layout.names),
+            pyarrow.csv.ParseOptions(delimiter=layout.separator, quote_char=False),
+            pyarrow.csv.ConvertOptions(
+                column_types=types,
+                include_columns=list(types),
+                null_values=_MISSING,
+                strings_can_be_null=True,
+            ),
+        ).to_pandas()
+    except pa.ArrowInvalid as error:
+        raise InvalidDataError(_first_fault(file, layout, numbers, str(error))) from None
+    for name in sorted(numbers):
+        infinite = np.isinf(columns[name].to_numpy())
+        if infinite.any():
+            record = int(infinite.argmax())
+            raise _invalid(
+                file,
+                line=_record(file, layout, record)[0],
+                field=name,
+                expected="a finite number",
+                found=str(columns[name][record]),
+            )
+    return columns
+
+
+def _squeezed(records: bytes, separator: bytes) -> bytes:
+    """Records without the spaces beside separators; white space as a separator is one space."""
+    if separator == b" ":
+        records = records.replace(b"\t", b" ")
+    if b" " not in records:
+        return records
+    while b"  " in records:
+        records = records.replace(b"  ", b" ")
+    for mark in {separator, b"\n"} - {b" "}:
+        records = records.replace(b" " + mark, mark).replace(mark + b" ", mark)
+    return records.strip(b" ")
+
+
+def _numbered_records(file: Path, layout: _Layout) -> Iterator[tuple[int, str]]:
+    """Records and their line numbers, slowly: only a message needs them."""
+    blank = "\n\t " if layout.separator == " " else "\n "
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        for number, line in enumerate(islice(lines, layout.skip, None), start=layout.skip + 1):
+            if line.strip(blank):
+                yield number, line.rstrip("\n")
+
+
+def _record(file: Path, layout: _Layout, record: int) -> tuple[int, str]:
+    return next(islice(_numbered_records(file, layout), record, None))
+
+
+def _excerpt(line: str) -> str:
+    return repr(line) if len(line) <= 80 else f"{line[:80]!r}..."
+
+
+def _first_fault(file: Path, layout: _Layout, numbers: set[str], error: str) -> Fault:
+    for number, line in _numbered_records(file, layout):
+        fields = layout.split(line)
+        if len(fields) != len(layout.names):
+            return _miscounted(file, number, line, layout)
+        for name, text in zip(layout.names, fields, strict=True):
+            if name in numbers and text not in _MISSING and not _NUMBER.fullmatch(text):
+                return Fault(
+                    str(file),
+                    line=number,
+                    field=name,
+                    expected="a number, or nan, * or nothing where it is missing",
+                    found=repr(text),
+                )
+    return Fault(str(file), expected=str(layout), found=error)
+
+
+def _miscounted(file: Path, number: int, line: str, layout: _Layout) -> Fault:
+    count = len(layout.split(line))
+    return Fault(
+        str(file),
+        line=number,
+        expected=str(layout),
+        found=f"{count} field{'s' * (count != 1)}: {_excerpt(line)}",
+        remedy="fetch the file again, or correct separator and header in the pipeline",
+    )
+
+
+def _run_pdal(file: Path, recipe: _Recipe, layout: _Layout) -> pd.DataFrame:
+    """Columns of the records that PDAL keeps, all of them numbers; without those it had as text."""
+    try:
+        import pdal
+    except ImportError:
+        raise MissingDataError(
+            "engine 'pdal' needs python-pdal, which is not here; "
+            "get it with `conda install -c conda-forge python-pdal`, or use engine 'native'"
+        ) from None
+    stages = [{**recipe.reader, "filename": str(file.absolute())}, *recipe.filters]
+    pipeline = pdal.Pipeline(json.dumps(stages))
+    try:
+        pipeline.execute()
+    except RuntimeError as error:
+        raise InvalidDataError(Fault(str(file), found=f"an error of PDAL's: {error}")) from error
+    columns = pd.DataFrame(np.concatenate(pipeline.arrays))
+    names = (layout.line, *(layout.day_and_clock or ()))
+    return columns.drop(
+        columns=[name for name in names if name in columns and not any(columns[name])]
+    )
+
+
+def _picks(
+    columns: pd.DataFrame,
+    file: Path,
+    layout: _Layout,
+    recipe: _Recipe,
+    crs: str | None,
+    engine: str,
+) -> pd.DataFrame:
+    """Picks of a file from the columns of its records; PDAL has run the steps already."""
+    values: Columns = {
+        str(name): column.to_numpy()
+        for name, column in columns.items()
+        if column.dtype == np.float64
+    }
+    kept = _run(recipe.steps if engine == "native" else (), values, len(columns))
+    missing = np.isnan(values["X"]) | np.isnan(values["Y"]) | np.isnan(values["Z"])
+    valid = kept & ~missing
+    logger.info(
+        "%s: %d records, %d dropped for a missing coordinate or bed, "
+        "%d by the pipeline's expressions, %d picks",
+        file,
+        len(columns),
+        missing.sum(),
+        (~kept & ~missing).sum(),
+        valid.sum(),
+    )
+    columns = columns[valid]
+    picks = pd.DataFrame({name.lower(): values[name][valid] for name in "XYZ"})
+
+    def refuse(wrong: npt.NDArray[np.bool_], expected: str) -> None:
+        if not wrong.any():
+            return
+        first = int(wrong.argmax())
+        found = "x {:.9g}, y {:.9g}, z {:.9g}".format(*picks.loc[first, ["x", "y", "z"]])
+        number = None
+        if engine == "native":
+            number, line = _record(file, layout, int(columns.index[first]))
+            found += f" from {_excerpt(line)}"
+        raise InvalidDataError(Fault(str(file), line=number, expected=expected, found=found))
+
+    x, y = picks["x"].to_numpy(), picks["y"].to_numpy()
+    reprojected = [step.source for step in recipe.steps if isinstance(step, _Reproject)]
+    refuse(
+        ~np.isfinite(picks.to_numpy()).all(axis=1),
+        "finite x, y and z" + "".join(f", from coordinates in {name}" for name in reprojected),
+    )
+    if crs is not None and pyproj.CRS(crs).to_epsg() == 3031:
+        if not reprojected and (np.abs(x) <= 360).all() and (np.abs(y) <= 90).all():
+            refuse(np.ones(len(x), dtype=bool), "metres in EPSG:3031, which degrees are not")
+        refuse(
+            np.hypot(x, y) > ANTARCTIC_RADIUS,
+            "picks south of 60 degrees S, within 3,340 km of the pole in EPSG:3031",
+        )
+    picks["line"] = _lines(columns, layout, file.stem, x, y)
+    if name := layout.named("QUALITY"):
+        quality = columns[name]
+        refuse(
+            (quality.notna() & ((quality % 1 != 0) | (quality.abs() > 127))).to_numpy(),
+            f"a whole number as {name}",
+        )
+        picks["quality"] = quality.astype("Int8").array
+    if layout.day_and_clock and {*layout.day_and_clock} <= {*columns}:
+        picks["time"] = _times(columns, *layout.day_and_clock, file)
+    return picks
+
+
+def _lines(
+    columns: pd.DataFrame,
+    layout: _Layout,
+    stem: str,
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+) -> pd.Categorical[str]:
+    if layout.line and layout.line in columns:
+        codes, texts = _texts(columns[layout.line])
+        names = [f"{stem}/{text}" for text in texts]
+        if (codes < 0).any():
+            codes, names = np.where(codes < 0, len(names), codes), [*names, stem]
+    elif layout.named("ROW", "COLUMN"):
+        codes, names = np.zeros(len(x), dtype=np.intp), [stem]
+    else:
+        gaps = np.hypot(np.diff(x), np.diff(y)) > LINE_GAP
+        codes = np.cumsum(np.append(False, gaps))[: len(x)]
+        names = [f"{stem}/{number + 1}" for number in range(codes.max(initial=0) + 1)]
+    return pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype="str"))
+
+
+def _texts(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], pd.Series[str]]:
+    """Codes (-1 where it is missing) and texts of a column, whole numbers among them as digits."""
+    if column.dtype == np.float64:
+        column = column.map("{:.0f}".format, na_action="ignore")
+    codes, texts = pd.factorize(column)
+    return codes, pd.Series(texts, dtype="str")
+
+
+def _times(columns: pd.DataFrame, day: str, clock: str, file: Path) -> npt.NDArray[np.datetime64]:
+    """UTC of each record, datetime64[ns]."""
+    codes, texts = _texts(columns[day])
+    if day.upper() == "FRAME":
+        days = pd.to_datetime(texts.str[:8], format="%Y%m%d", errors="coerce")
+    else:
+        formats = ("%Y%m%d", "%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y")
+        read = [pd.to_datetime(texts, format=style, errors="coerce") for style in formats]
+        days = _only_reading(read, file, day)
+    dates: npt.NDArray[np.datetime64] = days.reindex(codes).to_numpy("datetime64[ns]").copy()
+    if columns[clock].dtype == np.float64:
+        dates += pd.to_timedelta(columns[clock], unit="s").to_numpy("timedelta64[ns]")
+        return dates
+    codes, texts = _texts(columns[clock])
+    number = pd.to_numeric(texts, errors="coerce").astype(float)
+    hours, minutes, seconds = number // 10_000, number // 100 % 100, number % 100
+    digital = (hours * 60 + minutes) * 60 + seconds
+    readings: list[pd.Series[Any]] = [
+        pd.to_timedelta(texts.where(texts.str.fullmatch(r"\d{1,2}:\d\d:\d\d(\.\d*)?"))),
+        pd.to_timedelta(number.where(number < 2 * 86_400), unit="s"),
+    ]
+    if clock.upper() == "TIME":
+        digital = digital.where((hours < 24) & (minutes < 60) & (seconds < 60))
+        readings.append(pd.to_timedelta(digital, unit="s"))
+    clocks = _only_reading(readings, file, clock)
+    dates += clocks.reindex(codes).to_numpy("timedelta64[ns]")
+    return dates
+
+
+def _only_reading(readings: Sequence[pd.Series[Any]], file: Path, name: str) -> pd.Series[Any]:
+    """Return the reading that fits all texts; NaT where none does, or several that differ do."""
+    fitting: list[pd.Series[Any]] = [reading for reading in readings if reading.notna().all()]
+    if fitting and all((reading == fitting[0]).all() for reading in fitting):
+        return fitting[0]
+    ways = "several ways" if fitting else "no known way"
+    logger.warning("%s: %s can be read in %s, so there is no time", file, name, ways)
+    return readings[0].where(readings[0].isna())

@@ -1,0 +1,372 @@
+"""Read flat files (YAML, JSON) and hold them to the schemas of ``validation/``.
+
+Every fault names the file and its line; all faults of a file are told at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError
+
+from deepbedmap import repository
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+
+Place = tuple[str | int, ...]
+
+MOST_VALUES = 100_000
+"""How many values a file may hold once its aliases are written out."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a YAML or JSON file says, and on which line it says it.
+
+    Attributes
+    ----------
+    path
+        The file.
+    content
+        Lists, mappings, text, numbers, booleans and None.
+    lines
+        Line (from 1) of each place. A place is the keys and positions that lead to a value:
+        ``content["pipeline"][0]["skip"]`` is at ``("pipeline", 0, "skip")``.
+    """
+
+    path: Path
+    content: Any
+    lines: dict[Place, int]
+
+    def line(self, *place: str | int) -> int | None:
+        """Line of a place or, where it is not in the file, of the nearest place around it."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place)
+
+    def fault(
+        self,
+        place: Place,
+        expected: str | None = None,
+        found: str | None = None,
+        remedy: str | None = None,
+    ) -> Fault:
+        """Return a fault of this file at a place, with its line and, in the registry, its entry."""
+        entry, field = None, place
+        if isinstance(self.content, list) and place:
+            entry, field = _entry(self.content, place[0]), place[1:]
+        return Fault(
+            file=str(self.path),
+            line=self.line(*place),
+            entry=entry,
+            field=_field(field) or None,
+            expected=expected,
+            found=found,
+            remedy=remedy,
+        )
+
+
+def load(path: str | Path) -> Document:
+    r"""Read a YAML file or, where its name ends in ``.json``, a JSON file.
+
+    Stricter than the usual readers, which keep the last of two equal keys in silence: repeated
+    keys, tags, infinite numbers, NaN and aliases that blow up a few lines to gigabytes are faults.
+    A date is text.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    InvalidDataError
+        It cannot be read; each fault with its line.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "survey.yml")
+    >>> _ = path.write_text("citekey: King2016Rutford\nfiles:\n  - bed.txt\n")
+    >>> document = load(path)
+    >>> document.content
+    {'citekey': 'King2016Rutford', 'files': ['bed.txt']}
+    >>> document.line("files", 0)
+    3
+    """
+    path = Path(path)
+    text = _text(path)
+    if not text.strip():
+        raise InvalidDataError(Fault(str(path), expected="some content", found="an empty file"))
+    try:
+        if path.suffix == ".json":
+            _check_json(path, text)
+            text = text.replace("\t", " ")  # a blank in JSON; YAML wants none between tokens
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+        finally:
+            loader.dispose()
+        reader = _Reader()
+        content = reader.content(root, ()) if root is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                line=mark.line + 1 if mark else None,
+                expected="JSON" if path.suffix == ".json" else "YAML",
+                found=": ".join(filter(None, ("an error", error.context, error.problem))),
+                remedy="indent with blanks, not tabs" if "'\\t'" in str(error.problem) else None,
+            )
+        ) from error
+    except yaml.YAMLError as error:
+        raise InvalidDataError(Fault(str(path), expected="YAML", found=str(error))) from error
+    except (RecursionError, _TooMuchError) as error:
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                expected=f"a few levels of nesting and at most {MOST_VALUES:,} values",
+                found="more",
+            )
+        ) from error
+    if root is None:
+        raise InvalidDataError(
+            Fault(str(path), expected="some content", found="nothing but comments")
+        )
+    document = Document(path, content, reader.lines)
+    if reader.refused:
+        raise InvalidDataError(
+            *(
+                replace(document.fault(place, expected, found), line=line)
+                for place, line, expected, found in reader.refused
+            )
+        )
+    return document
+
+
+def faults(document: Document, schema: str) -> list[Fault]:
+    """Return what is wrong with a document, in the order of its lines.
+
+    Parameters
+    ----------
+    document
+        From :func:`load`.
+    schema
+        ``"registry"`` or ``"pipeline"``: the JSON Schema ``validation/<schema>.schema.json``
+        (Draft 2020-12). The ``description`` of the part that fails says what was expected.
+    """
+    validator = _validator(repository.root() / "validation" / f"{schema}.schema.json")
+    found = (
+        fault
+        for error in validator.iter_errors(document.content)
+        for fault in _faults_of(document, error)
+    )
+    return sorted(dict.fromkeys(found), key=lambda fault: fault.line or 0)
+
+
+def validate(document: Document, schema: str) -> None:
+    """Raise :class:`InvalidDataError` with all :func:`faults` of a document, if it has any."""
+    if found := faults(document, schema):
+        raise InvalidDataError(*found)
+
+
+def validate_file(path: str | Path, schema: str) -> Document:
+    """Read a file with :func:`load`, :func:`validate` it, and return the document."""
+    document = load(path)
+    validate(document, schema)
+    return document
+
+
+def near(word: str, words: Iterable[str]) -> str | None:
+    """Suggest the words most like one that is not known.
+
+    Examples
+    --------
+    >>> near("King2016Rutfort", ["King2016Rutford", "King2011Carlson"])
+    'did you mean King2016Rutford?'
+    """
+    matches = difflib.get_close_matches(word, list(words), n=3)
+    return f"did you mean {' or '.join(matches)}?" if matches else None
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise InvalidDataError(
+            Fault(str(path), expected="a file that can be read", found=error.strerror)
+        ) from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                line=data.count(b"\n", 0, error.start) + 1,
+                expected="text in UTF-8",
+                found=f"the byte 0x{data[error.start]:02x}",
+            )
+        ) from error
+
+
+def _check_json(path: Path, text: str) -> None:
+    def refuse(constant: str) -> None:
+        raise InvalidDataError(Fault(str(path), expected="a finite number", found=constant))
+
+    try:
+        json.loads(text, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                line=error.lineno,
+                expected="JSON",
+                found=f"an error at column {error.colno}: {error.msg.lower()}",
+            )
+        ) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader; it leaves dates as text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (an attribute of the base class)
+        first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+class _TooMuchError(Exception):
+    pass
+
+
+class _Reader:
+    """Turns YAML's nodes into plain values, and keeps their lines and what it refuses."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Place, int] = {}
+        self.refused: list[tuple[Place, int, str, str]] = []  # place, line, expected, found
+        self._constructor = yaml.SafeLoader("")
+        self._values = 0
+
+    def content(self, node: yaml.Node, place: Place) -> Any:
+        self._values += 1
+        if self._values > MOST_VALUES:
+            raise _TooMuchError
+        line = node.start_mark.line + 1
+        self.lines.setdefault(place, line)
+        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+            return [self.content(item, (*place, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+            return self._mapping(node, place)
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
+            self.refused.append((place, line, "a plain value", f"the tag {node.tag}"))
+            return None
+        try:
+            value = self._constructor.construct_object(node)
+        except (yaml.YAMLError, ValueError, KeyError):
+            self.refused.append((place, line, "a plain value", repr(node.value)))
+            return None
+        if isinstance(value, float) and not math.isfinite(value):
+            self.refused.append((place, line, "a finite number, or null", repr(node.value)))
+            return None
+        return value
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, line = key_node.value, key_node.start_mark.line + 1
+            inside = (*place, key)
+            if key_node.tag != "tag:yaml.org,2002:str":
+                what = repr(key) if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
+                self.refused.append((place, line, "a key that is text", what))
+            elif key in mapping:
+                first = f"it twice (first on line {self.lines[inside]})"
+                self.refused.append((inside, line, "each key once", first))
+            else:
+                self.lines[inside] = line
+                mapping[key] = self.content(value_node, inside)
+        return mapping
+
+
+_SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "null", "bool", "int", "float")}
+
+
+@functools.cache
+def _validator(path: Path) -> Draft202012Validator:
+    schema = load(path).content
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                field=_field(error.absolute_path) or None,
+                expected="JSON Schema, Draft 2020-12",
+                found=error.message,
+            )
+        ) from error
+    return Draft202012Validator(schema)
+
+
+def _faults_of(document: Document, error: ValidationError) -> Iterator[Fault]:
+    place: Place = tuple(error.absolute_path)
+    schema: dict[str, Any] = error.schema if isinstance(error.schema, dict) else {}
+    instance: Any = error.instance
+    if error.validator == "additionalProperties":
+        known = schema.get("properties", {})
+        for key in instance:
+            if key not in known:
+                yield document.fault(
+                    (*place, key),
+                    expected=f"one of {', '.join(known)}",
+                    found=f"the unknown key {key!r}",
+                    remedy=near(key, known),
+                )
+    elif error.validator == "required":
+        for key in schema["required"]:
+            if key not in instance:
+                wanted = schema.get("properties", {}).get(key)
+                described = wanted.get("description") if isinstance(wanted, dict) else None
+                yield document.fault((*place, key), described or "a value", "nothing")
+    else:
+        yield document.fault(place, schema.get("description", error.message), _said(instance))
+
+
+def _said(value: Any) -> str:
+    """Name a value as its file would, in a few words."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}" if value else "an empty list"
+    if isinstance(value, dict):
+        return f"a mapping with {', '.join(value)}" if value else "an empty mapping"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _entry(entries: list[Any], index: str | int) -> str | None:
+    if not isinstance(index, int):
+        return None
+    entry = entries[index]
+    citekey = entry.get("citekey") if isinstance(entry, dict) else None
+    return citekey if isinstance(citekey, str) and citekey else f"number {index + 1}"
+
+
+def _field(place: Iterable[str | int]) -> str:
+    """Write a place as text.
+
+    Examples
+    --------
+    >>> _field(("files", 0, "sha256"))
+    'files[0].sha256'
+    """
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")

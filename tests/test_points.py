@@ -1,0 +1,583 @@
+"""Pipelines and raw files in, picks out; every fault says where it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyproj
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepbedmap import repository, schemas
+from deepbedmap.errors import InvalidDataError, MissingDataError
+from deepbedmap.points import read_points
+
+BUNDLED = (
+    "2007tx",
+    "2010tr",
+    "201x_Antarctica_Basler",
+    "201x_Antarctica_P3",
+    "20xx_Antarctica_DC8",
+    "20xx_Antarctica_DC8_THW",
+    "20xx_Antarctica_TO",
+    "Data_20141121_05",
+    "WISE_ISODYN_RadarByFlight",
+    "bed_WGS84_grid",
+    "bed_depth_below_WGS84_datum",
+    "istarxx",
+)
+
+CRESIS_HEADER = "LAT,LON,UTCTIMESOD,THICK,ELEVATION,FRAME,SURFACE,BOTTOM,QUALITY\n"
+
+Lay = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def no_other_raw_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPBEDMAP_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def lay(tmp_path: Path) -> Lay:
+    """Puts a bundled pipeline, or one made of stages, into a folder together with raw files."""
+
+    def lay(pipeline: str | list[dict[str, Any]], files: dict[str, str | bytes]) -> Path:
+        folder = tmp_path / "survey" / "highres"
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(pipeline, str):
+            path = folder / f"{pipeline}.json"
+            shutil.copy(repository.root() / "highres" / path.name, path)
+        else:
+            path = folder / "survey.json"
+            path.write_text(json.dumps({"pipeline": pipeline}, indent=1))
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else content.encode()
+            (folder / name).write_bytes(data)
+        return path
+
+    return lay
+
+
+def reader(**options: Any) -> dict[str, Any]:
+    return {
+        "type": "readers.text",
+        "filename": "picks.csv",
+        "header": "X,Y,Z",
+        "separator": ",",
+        "skip": 1,
+        **options,
+    }
+
+
+def fault_of(pipeline: Path) -> str:
+    with pytest.raises(InvalidDataError) as caught:
+        read_points(pipeline)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_real_cresis_picks_equal_the_reference_and_keep_the_first_record(
+    lay: Lay, shared_data: Path, shared_reference: Path
+) -> None:
+    pipeline = lay("20xx_Antarctica_DC8", {})
+    raw = "2018_Antarctica_DC8.csv"
+    (pipeline.parent / raw).symlink_to(shared_data / "cresis" / raw)
+    points = read_points(pipeline)
+    reference = np.load(shared_reference / "cresis_xyz.npz")["xyz"]
+    assert len(points) == 26_718
+    np.testing.assert_allclose(points[["x", "y", "z"]].iloc[1:], reference, rtol=0, atol=1e-3)
+    assert points["z"][0] == 3340.2050 - 2814.96
+    assert points["time"][0] == pd.Timestamp("2018-10-30T18:22:47.8195")
+    assert points.attrs["crs"] == "EPSG:3031"
+
+
+def test_real_greenland_picks_keep_their_own_crs(lay: Lay, shared_data: Path) -> None:
+    pipeline = lay([reader(filename="79N.csv", override_srs="EPSG:3413")], {})
+    (pipeline.parent / "79N.csv").symlink_to(shared_data / "79N" / "79N.csv")
+    points = read_points(pipeline)
+    assert len(points) == 57_315
+    assert tuple(points.loc[0, ["x", "y", "z"]]) == (449970.0, -1081400.0, -456.96)
+    assert points.attrs["crs"] == "EPSG:3413"
+
+
+def test_cresis_seasons_are_read_by_name_and_each_pick_has_frame_quality_and_time(
+    lay: Lay, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = lay(
+        "20xx_Antarctica_DC8",
+        {
+            "2011_Antarctica_DC8.csv": CRESIS_HEADER
+            + "-75.0,-100.0,86399.5,900,1500.5,2011110901001,600,1500.5,1\n"
+            + "-75.1,-100.1,86400.5,900,1500.0,2011110901002,600,1800.0,3\n"
+            + "-75.2,-100.2,86401.5,-9999,1500.0,2011110901002,600,-9999.00,3\n"
+            + "nan,-100.3,86402.5,900,1500.0,2011110901002,600,1800.0,3\n"
+            + "-75.4,-100.4,86403.5,900,1500.0,2011110901002,600,,\n",
+            "2009_Antarctica_DC8.csv": CRESIS_HEADER
+            + "-80.0,120.0,0.25,900,2000.0,2009101601007,600,2500.0,\n",
+            "2010_Antarctica_DC8.csv": CRESIS_HEADER,
+            "2010_Antarctica_TO.csv": "of another survey",
+        },
+    )
+    with caplog.at_level(logging.INFO):
+        points = read_points(pipeline)
+    x, y = pyproj.Transformer.from_crs(4326, 3031, always_xy=True).transform(
+        [120.0, -100.0, -100.1], [-80.0, -75.0, -75.1]
+    )
+    np.testing.assert_allclose(points["x"], x, rtol=1e-9)
+    np.testing.assert_allclose(points["y"], y, rtol=1e-9)
+    assert points["z"].tolist() == [-500.0, 0.0, -300.0]
+    assert points["line"].tolist() == [
+        "2009_Antarctica_DC8/2009101601007",
+        "2011_Antarctica_DC8/2011110901001",
+        "2011_Antarctica_DC8/2011110901002",
+    ]
+    assert points["quality"].fillna(-1).tolist() == [-1, 1, 3]
+    assert points["time"].tolist() == [
+        pd.Timestamp("2009-10-16T00:00:00.25"),
+        pd.Timestamp("2011-11-09T23:59:59.5"),
+        pd.Timestamp("2011-11-10T00:00:00.5"),
+    ]
+    assert points.dtypes.astype(str).to_dict() == {
+        "x": "float64",
+        "y": "float64",
+        "z": "float64",
+        "line": "category",
+        "quality": "Int8",
+        "time": "datetime64[ns]",
+    }
+    assert "5 records, 2 dropped for a missing coordinate or bed, 1 by" in caplog.text
+    sources = points.attrs["sources"]
+    assert [source["file"] for source in sources] == sorted(source["file"] for source in sources)
+    assert len(sources) == 3
+    assert json.loads(json.dumps(sources)) == sources
+
+
+def test_the_thwaites_recipe_keeps_only_its_box(lay: Lay) -> None:
+    record = "{},{},1,900,1500.0,2011110901001,600,1800.0,1\n"
+    inside = record.format(-75.9, -107.0)
+    outside = record.format(-80.0, 120.0)
+    raw = {"2011_Antarctica_DC8.csv": CRESIS_HEADER + outside + inside}
+    assert len(read_points(lay("20xx_Antarctica_DC8", raw))) == 2
+    points = read_points(lay("20xx_Antarctica_DC8_THW", raw))
+    assert len(points) == 1
+    assert points["x"].between(-1524500, -1274500).all()
+    assert points["y"].between(-650000, -300000).all()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "files", "extra"),
+    [
+        ("2007tx", ("2007t1.txt", "2007tr.txt"), ""),
+        ("2010tr", ("2010tr.txt",), "\t512.5"),
+        ("istarxx", ("istar07.txt",), ""),
+    ],
+)
+def test_pine_island_files_give_the_firn_corrected_bed(
+    lay: Lay, recipe: str, files: tuple[str, ...], extra: str
+) -> None:
+    rows = [
+        "-1580000.5\t-120000.25\t812\t12.5\t1500\t1510\t-690\t-700.5",
+        "-1580000.5\t-119990.25\t812\t12.5\t0\t0\t0\t0",
+        "-1580000.5\t-119980.25\t812\t12.5\tnan\tnan\tnan\tnan",
+        "-1580000.5\t-119970.25\t512\t9.5\t500\t512\t12\t0",
+        "-1580000.5\t-110000.25\t812\t12.5\t1500\t1510\t-690\t-701.5",
+    ]
+    heading = "x\ty\tz_surf\ttime\th\th_fc\tz\tz_fc" + ("\tz-surf" if extra else "")
+    raw = "\n".join([heading, *(row + extra for row in rows)]) + "\n"
+    points = read_points(lay(recipe, dict.fromkeys(files, raw)))
+    assert points["z"].tolist() == [-700.5, 0.0, -701.5] * len(files)
+    assert (points["x"] == -1580000.5).all()
+    stems = [file.removesuffix(".txt") for file in files]
+    assert points["line"].tolist() == [f"{s}/{n}" for s in stems for n in (1, 1, 2)]
+    assert list(points) == ["x", "y", "z", "line"]
+    assert points.attrs["crs"] == "EPSG:3031"
+
+
+def test_the_rutford_grid_has_twenty_lines_of_header_and_one_line(lay: Lay) -> None:
+    heading = "".join(f"note {number}: a\tb\n" for number in range(20)).encode()
+    raw = heading.replace(b"note 3", b"68\xb0 W") + b"\n".join(
+        [b"-1290000\t130000\t-1500.25\t1\t1", b"", b"-1280000\t130000\t0\t81\t1"]
+    )
+    points = read_points(lay("bed_WGS84_grid", {"bed_WGS84_grid.txt": raw}))
+    assert points["z"].tolist() == [-1500.25, 0.0]
+    assert points["line"].tolist() == ["bed_WGS84_grid"] * 2
+    cut = {"bed_WGS84_grid.txt": raw + b"\n-1270000"}
+    assert "line 24: expected 5 fields parted by tabs" in fault_of(lay("bed_WGS84_grid", cut))
+
+
+def test_carlson_with_a_byte_order_mark_and_windows_line_ends(lay: Lay) -> None:
+    raw = b"\xef\xbb\xbfx,y,z\r\n-1340000,190000,-900.5\r\n-1340000, 190100 ,0\r\n"
+    points = read_points(
+        lay("bed_depth_below_WGS84_datum", {"bed_depth_below_WGS84_datum.csv": raw})
+    )
+    assert points[["y", "z"]].to_numpy().tolist() == [[190000, -900.5], [190100, 0]]
+
+
+@pytest.mark.parametrize("options", [{"skip": 0}, {"skip": 0, "header": None}])
+def test_a_byte_order_mark_is_no_part_of_a_record_or_name(
+    lay: Lay, options: dict[str, Any]
+) -> None:
+    options = {key: value for key, value in reader(**options).items() if value is not None}
+    heading = b"" if "header" in options else b"X,Y,Z\r\n"
+    raw = b"\xef\xbb\xbf" + heading + b"1,2,3\r\n"
+    points = read_points(lay([options], {"picks.csv": raw}))
+    assert points[["x", "y", "z"]].to_numpy().tolist() == [[1, 2, 3]]
+
+
+def wise_record(**values: Any) -> str:
+    record = {
+        "FlightID": "W35",
+        "Line_name": "W35_1",
+        "lon": 150.5,
+        "lat": -75.25,
+        "easting": 1,
+        "northing": 2,
+        "height": 2500.5,
+        "date": "2005/12/24",
+        "time": "23:59:58.5",
+        "segy": "w35a.sgy",
+        "trace": 1,
+        "pri": 7,
+        "surf": 310,
+        "bed": 912,
+        "Z": -512.75,
+        "merged": -512.75,
+        "mask": "*",
+        "picked": -512.75,
+        "surface": 2000.0,
+        "thickness": 2512.75,
+    } | values
+    return "  ".join(str(value) for value in record.values()) + "\n"
+
+
+def test_wise_isodyn_has_names_among_its_numbers_and_stars_for_missing(lay: Lay) -> None:
+    raw = "heading\n" * 11 + "".join(
+        [
+            wise_record(),
+            wise_record(Z=0, time="0:00:01", date="2005/12/25"),
+            wise_record(bed="*", Z="*"),
+            "   " + wise_record(FlightID="W36", lon="*"),
+            wise_record(FlightID="W37", Z="*"),
+            "\t" + wise_record(FlightID="W38", bed=3).replace("  ", "\t"),
+            wise_record(FlightID="*"),
+        ]
+    )
+    points = read_points(lay("WISE_ISODYN_RadarByFlight", {"WISE_ISODYN_RadarByFlight.txt": raw}))
+    assert points["z"].tolist() == [-512.75, 0.0, -512.75, -512.75]
+    stem = "WISE_ISODYN_RadarByFlight"
+    assert points["line"].tolist() == [f"{stem}/W35", f"{stem}/W35", f"{stem}/W38", stem]
+    assert points["line"].cat.categories.size == 3
+    assert points["time"].tolist()[:2] == [
+        pd.Timestamp("2005-12-24T23:59:58.5"),
+        pd.Timestamp("2005-12-25T00:00:01"),
+    ]
+    x, y = pyproj.Transformer.from_crs(4326, 3031, always_xy=True).transform(150.5, -75.25)
+    np.testing.assert_allclose(points[["x", "y"]], [[x, y]] * 4, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dates", "times", "expected"),
+    [
+        (
+            ("24/12/2005", "01/12/2005"),
+            ("3600", "86461.5"),
+            ("2005-12-24T01", "2005-12-02T00:01:01.5"),
+        ),
+        (
+            ("20051224", "20051225"),
+            ("0:00:01", "1:00:00"),
+            ("2005-12-24T00:00:01", "2005-12-25T01"),
+        ),
+        (
+            ("20051224", "20051225"),
+            ("235958", "010203"),
+            ("2005-12-24T23:59:58", "2005-12-25T01:02:03"),
+        ),
+        (("01/12/2005", "02/12/2005"), ("0:00:01", "1:00:00"), None),
+        (("20051224", "20051225"), ("3600", "4500"), None),
+    ],
+)
+def test_a_date_or_time_that_can_be_read_in_two_ways_is_no_time(
+    lay: Lay,
+    caplog: pytest.LogCaptureFixture,
+    dates: tuple[str, ...],
+    times: tuple[str, ...],
+    expected: tuple[str, ...] | None,
+) -> None:
+    raw = "x\n" + "".join(
+        f"0,-500000,5,{day},{clock}\n" for day, clock in zip(dates, times, strict=True)
+    )
+    points = read_points(lay([reader(header="X,Y,Z,Date,Time")], {"picks.csv": raw}))
+    if expected is None:
+        assert points["time"].isna().all()
+        assert "several ways" in caplog.text
+    else:
+        assert points["time"].tolist() == [pd.Timestamp(time) for time in expected]
+
+
+def test_a_header_can_come_from_the_file(lay: Lay) -> None:
+    stages = [
+        {"type": "readers.text", "filename": "picks.csv"},
+        {"type": "filters.assign", "value": ["Z = ELEVATION - BOTTOM", "Z = -Z"]},
+    ]
+    points = read_points(lay(stages, {"picks.csv": "x,Y,ELEVATION,BOTTOM\n1,2,30,40\n"}))
+    assert points[["x", "y", "z"]].to_numpy().tolist() == [[1, 2, 10]]
+    assert points.attrs["crs"] is None
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_pipelines_are_valid_and_pdal_can_read_their_headers(name: str) -> None:
+    document = schemas.validate_file(repository.root() / "highres" / f"{name}.json", "pipeline")
+    stages = document.content["pipeline"]
+    separator = stages[0]["separator"]
+    names = stages[0]["header"].split(separator)
+    assert all(name.isascii() and name.isidentifier() for name in names)
+    assert len({name.upper() for name in names}) == len(names)
+    assigned = [stage["value"].split()[0] for stage in stages if "value" in stage]
+    assert {"X", "Y", "Z"} <= {*names, *assigned}
+    crs = [stage["out_srs"] for stage in stages if "out_srs" in stage]
+    assert [*crs, stages[0].get("override_srs")][0] == "EPSG:3031"
+    with pytest.raises(MissingDataError, match=r"there is no .*(deepbedmap fetch|ask)"):
+        read_points(name)
+
+
+def test_every_bundled_pipeline_is_tested() -> None:
+    assert sorted(BUNDLED) == sorted(
+        path.stem for path in (repository.root() / "highres").glob("*.json")
+    )
+
+
+def test_an_unknown_pipeline_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(MissingDataError, match=r"nowhere.*2010tr"):
+        read_points("nowhere")
+
+
+def test_raw_files_are_found_in_the_data_folder_but_first_beside_the_pipeline(
+    lay: Lay, tmp_path: Path
+) -> None:
+    pipeline = lay([reader()], {})
+    folder = tmp_path / "data" / "highres"
+    folder.mkdir(parents=True)
+    (folder / "picks.csv").write_text("x\n1,2,3\n")
+    assert read_points(pipeline)["z"].tolist() == [3]
+    (pipeline.parent / "picks.csv").write_text("x\n1,2,4\n")
+    assert read_points(pipeline)["z"].tolist() == [4]
+
+
+def test_the_registry_beside_gives_datum_and_crs_and_names_absent_files(
+    lay: Lay, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = lay("2007tx", {"2007t1.txt": "x\n0\t-5e5\t1\t1\t1\t1\t1\t1\n"})
+    registry = (repository.root() / "data_list.yml").read_text()
+    (pipeline.parents[1] / "data_list.yml").write_text(registry)
+    points = read_points(pipeline)
+    assert points.attrs["crs"] == "EPSG:3031"
+    assert points.attrs["vertical_datum"] is None
+    assert "read without 2007tr.txt" in caplog.text
+    dc8 = lay("20xx_Antarctica_DC8", {})
+    with pytest.raises(MissingDataError, match="deepbedmap fetch Shi2010CRESIS"):
+        read_points(dc8)
+    (dc8.parent / "2011_Antarctica_DC8.csv").write_text(
+        CRESIS_HEADER + "-80,120,1,900,1500,2011110901001,600,1800,1\n"
+    )
+    assert read_points(dc8).attrs["vertical_datum"] == "ellipsoid"
+
+
+PICKS = "x,y,z\n0,-500000,1\n\n250,-500000,2\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "line", "said"),
+    [
+        ("", 1, ["an empty file"]),
+        ("\n \n", 1, ["an empty file"]),
+        (
+            PICKS + "500,-500000\n",
+            5,
+            ["expected 3 fields parted by ','", "2 fields: '500,-500000'"],
+        ),
+        (PICKS + "500,-500000,1,1\n", 5, ["expected 3 fields", "found 4 fields"]),
+        (PICKS.replace(",2", ",two"), 4, ["field Z", "expected a number", "found 'two'"]),
+        (PICKS.replace(",2", ",1 2"), 4, ["field Z", "found '1 2'"]),
+        (PICKS.replace(",2", ",inf"), 4, ["field Z", "expected a finite number"]),
+        (PICKS.replace(",", ";"), 2, ["parted by ','", "1 field: '0;-500000;1'", "separator"]),
+        (PICKS.replace("x,y,z", "x,y"), 1, ["expected 3 fields", "2 fields: 'x,y'"]),
+        (PICKS.encode() + b"1,-5e5,\xb0\n", 5, ["expected text in UTF-8", "0xb0"]),
+        (PICKS.replace("250,", "3500000,"), 4, ["south of 60", "x 3500000"]),
+        ("x,y,z\n-100.5,-75.2,1\n", 2, ["metres", "degrees", "x -100.5"]),
+    ],
+)
+def test_a_faulty_raw_file_is_refused_with_file_and_line(
+    lay: Lay, raw: str | bytes, line: int, said: list[str]
+) -> None:
+    pipeline = lay([reader(override_srs="EPSG:3031")], {"picks.csv": raw})
+    text = fault_of(pipeline)
+    assert text.startswith(f"{pipeline.parent / 'picks.csv'}, line {line}")
+    for part in said:
+        assert part in text
+
+
+def test_a_file_that_ends_within_its_header_is_refused(lay: Lay) -> None:
+    pipeline = lay([reader(skip=20)], {"picks.csv": PICKS})
+    assert "expected 20 lines before the first record" in fault_of(pipeline)
+
+
+def test_no_pick_at_all_is_refused(lay: Lay) -> None:
+    assert "no picks" in fault_of(lay([reader()], {"picks.csv": "x,y,z\n"}))
+    assert "no picks" in fault_of(lay([reader()], {"picks.csv": "x,y,z\n1,2,*\n"}))
+
+
+def test_coordinates_that_are_no_degrees_are_refused_with_their_line(lay: Lay) -> None:
+    raw = CRESIS_HEADER + (
+        "-75.0,-100.0,1,900,1500.5,2011110901001,600,1500.5,1\n"
+        "-250000.0,-1500000.0,1,900,1500.5,2011110901001,600,1500.5,1\n"
+    )
+    text = fault_of(lay("20xx_Antarctica_DC8", {"2011_Antarctica_DC8.csv": raw}))
+    assert "2011_Antarctica_DC8.csv, line 3" in text
+    assert "from coordinates in EPSG:4326" in text
+
+
+def test_latitude_and_longitude_in_the_wrong_order_are_refused(lay: Lay) -> None:
+    raw = CRESIS_HEADER + "60.0,-75.0,1,900,1500.5,2011110901001,600,1500.5,1\n"
+    text = fault_of(lay("20xx_Antarctica_DC8", {"2011_Antarctica_DC8.csv": raw}))
+    assert "line 2" in text
+    assert "south of 60" in text
+
+
+def test_a_quality_that_is_no_whole_number_is_refused(lay: Lay) -> None:
+    raw = "x\n1,2,3,1\n1,2,3,1.5\n"
+    text = fault_of(lay([reader(header="X,Y,Z,QUALITY")], {"picks.csv": raw}))
+    assert "line 3" in text
+    assert "a whole number as QUALITY" in text
+
+
+KEEP = {"type": "filters.expression"}
+ASSIGN = {"type": "filters.assign"}
+REPROJECT = {"type": "filters.reprojection", "in_srs": "EPSG:4326", "out_srs": "EPSG:3031"}
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ([reader(), {"type": "filters.outlier"}], ["filters.outlier", "filters.assign"]),
+        ([reader(usecols="X,Y")], ["usecols"]),
+        ([REPROJECT, reader()], ["readers.text first"]),
+        ([reader(), reader()], ["readers.text first"]),
+        ([reader(header="X,Y")], ["a column Z", "found X, Y"]),
+        ([reader(header="X,Y,Z,x")], ["each name once", "'X' again"]),
+        ([reader(header="X,Y,Z,z-surf")], ["letters, digits and _", "'z-surf'"]),
+        ([reader(override_srs="EPSG:99999999")], ["PROJ", "EPSG:99999999"]),
+        ([reader(), {**REPROJECT, "in_srs": "EPSG:4979"}], ["horizontal", "EPSG:4979"]),
+        ([reader(), {**KEEP, "expression": "BOTTOM > 0"}], ["X, Y, Z", "'BOTTOM'"]),
+        ([reader(), {**KEEP, "expression": "Z"}], ["a comparison", "'Z'"]),
+        ([reader(), {**KEEP, "expression": "Z > 0 > X"}], ["a comparison", "Z > 0"]),
+        ([reader(), {**KEEP, "expression": "(Z > 0) + 1 > 0"}], ["a number", "'Z > 0"]),
+        ([reader(), {**KEEP, "expression": "Z > "}], ["a complete expression"]),
+        ([reader(), {**KEEP, "expression": "Z > 0 & X > 0"}], ["'&'"]),
+        ([reader(), {**KEEP, "expression": "Z.real > 0"}], ["'.real'"]),
+        ([reader(), {**KEEP, "expression": "X ** Y > 0"}], ["a number", "X ** Y"]),
+        ([reader(), {**ASSIGN, "value": "Z = __import__(X)"}], ["'__import__(X)'"]),
+        ([reader(), {**ASSIGN, "value": "Z = sqrt(X)"}], ["'sqrt(X)'"]),
+        ([reader(), {**ASSIGN, "value": "Z - 1"}], ["an assignment"]),
+        ([reader(), {**ASSIGN, "value": "Z = X > 0"}], ["a number", "X > 0"]),
+    ],
+)
+def test_a_faulty_pipeline_is_refused_by_name(
+    lay: Lay, stages: list[dict[str, Any]], said: list[str]
+) -> None:
+    pipeline = lay(stages, {"picks.csv": PICKS})
+    text = fault_of(pipeline)
+    assert text.startswith(f"{pipeline}, line ")
+    for part in said:
+        assert part in text
+
+
+def test_an_unknown_engine_is_a_wrong_call(lay: Lay) -> None:
+    with pytest.raises(ValueError, match="'native' or 'pdal'"):
+        read_points(lay([reader()], {"picks.csv": PICKS}), engine="gmt")  # type: ignore[arg-type]
+
+
+numbers = st.integers(0, 2).map(float) | st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
+terms = st.recursive(
+    st.sampled_from(["X", "Y", "Z", "h_fc", "0", "1", "2.50"]),
+    lambda inner: (
+        st.builds("({} {} {})".format, inner, st.sampled_from("+-*"), inner)
+        | inner.map("-({})".format)
+    ),
+    max_leaves=6,
+)
+conditions = st.recursive(
+    st.builds("{} {} {}".format, terms, st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), terms),
+    lambda inner: (
+        st.builds("({} {} {})".format, inner, st.sampled_from(["&&", "||"]), inner)
+        | st.builds("{} {} {}".format, inner, st.sampled_from(["&&", "||"]), inner)
+        | inner.map("!({})".format)
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max_size=5),
+    term=terms,
+    condition=conditions,
+)
+def test_expressions_mean_what_they_mean_to_numpy(
+    rows: list[tuple[float, ...]],
+    term: str,
+    condition: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("survey")
+    stages = [
+        reader(header="X,Y,Z,h_fc"),
+        {**KEEP, "expression": f"{condition} || X == {rows[0][0]!r}".replace("== -", "== 0 - ")},
+        {**ASSIGN, "value": f"Z = {term}"},
+    ]
+    (folder / "survey.json").write_text(json.dumps({"pipeline": stages}))
+    lines = [",".join(map(repr, row)) for row in rows]
+    (folder / "picks.csv").write_text("\n".join(["x", *lines]))
+    columns = dict(zip(["X", "Y", "Z", "h_fc"], np.array(rows).T, strict=True))
+    python = condition.replace("&&", " and ").replace("||", " or ").replace("!(", " not (")
+    keep = [
+        index
+        for index, row in enumerate(rows)
+        if eval(python, dict(zip(columns, row, strict=True))) or row[0] == rows[0][0]  # noqa: S307
+    ]
+    expected = np.broadcast_to(eval(term, {**columns}), len(rows))[keep]  # noqa: S307
+    points = read_points(folder / "survey.json")
+    np.testing.assert_array_equal(points["x"], columns["X"][keep])
+    np.testing.assert_array_equal(points["z"], expected)
+
+
+def test_without_pdal_its_engine_says_how_to_get_it(
+    lay: Lay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pdal", None)
+    with pytest.raises(MissingDataError, match="conda install -c conda-forge python-pdal"):
+        read_points(lay([reader()], {"picks.csv": PICKS}), engine="pdal")
+
+
+@pytest.mark.parametrize("recipe", ["20xx_Antarctica_DC8", "2007tx"])
+def test_both_engines_agree(lay: Lay, recipe: str) -> None:
+    pytest.importorskip("pdal", reason="python-pdal is not installed")
+    cresis = "-75.{0},-100.0,{0},900,1500.5,2011110901001,600,{0}.5,1\n"
+    pine_island = "-1580000\t-12000{0}.5\t1\t1\t1\t{0}\t1\t-{0}.5\n"
+    pipeline = lay(
+        recipe,
+        {
+            "2011_Antarctica_DC8.csv": CRESIS_HEADER + "".join(map(cresis.format, range(9))),
+            "2007t1.txt": "x\n" + "".join(map(pine_island.format, range(9))),
+        },
+    )
+    native, pdal = read_points(pipeline), read_points(pipeline, engine="pdal")
+    pd.testing.assert_frame_equal(native, pdal, rtol=1e-9)
