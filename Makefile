@@ -1,0 +1,30 @@
+# `make demo` and `make test` install what they need; see setup.sh.
+.PHONY: demo test lint bench clean setup
+
+# Idle threads sleep: spinning ones slow a busy machine down several times.
+export OMP_WAIT_POLICY = passive
+
+SEED ?= 0
+OUT ?= demo-output
+
+demo: setup
+	.venv/bin/deepbedmap demo --out "$(OUT)" --seed $(SEED)
+
+test: lint
+	.venv/bin/python -m pytest
+
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+bench: setup
+	.venv/bin/python benchmarks/skill.py
+
+setup:
+	@sh setup.sh
+
+clean:
+	rm -rf .venv build dist demo-output benchmarks/results \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find deepbedmap tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
