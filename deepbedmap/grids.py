@@ -1,0 +1,314 @@
+"""From picks to a grid of bed elevation, with GMT."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pygmt
+import xarray as xr
+from scipy.ndimage import distance_transform_edt
+
+from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.rasters import Bounds
+
+# A pick on the edge between two cells belongs to the one east and north of it. Without this shift
+# (in cells) blockmedian and surface round such picks differently, and surface drops some of them.
+_TIE = 1e-6
+_LEAST_NODES = 4  # surface refuses fewer, in either direction
+# Block medians nearer than this (RMS, in cells) to a straight line ten times as long lie on it.
+_STRAIGHT = 2.0
+_MARGIN = 24  # cells around the region when they do
+
+
+def region_of(points: pd.DataFrame, increment: float = 250) -> Bounds:
+    """Bounds of points as ``gmt info -Is<increment>`` rounds them.
+
+    That is outward to whole increments, and on to dimensions with small factors, which GMT's
+    solver likes.
+
+    Parameters
+    ----------
+    points
+        Columns ``x`` and ``y``, metres.
+    increment
+        Metres.
+
+    Returns
+    -------
+    tuple
+        xmin, ymin, xmax, ymax in the CRS of the points. Points on one line along x or y get at
+        least one increment on either side of it.
+
+    Raises
+    ------
+    InvalidDataError
+        No points, coordinates that are not finite, or all points at one place.
+
+    Examples
+    --------
+    >>> region_of(pd.DataFrame({"x": [100, 1000], "y": [0, 990]}))
+    (0.0, 0.0, 1250.0, 1250.0)
+    """
+    if increment <= 0:
+        raise ValueError(f"increment must be positive, not {increment}")
+    if points.empty:
+        raise InvalidDataError(_fault(points, "at least one point", "none", "check the survey"))
+    _require_finite(points, ("x", "y"))
+    corners = np.array([[points[axis].min(), points[axis].max()] for axis in ("x", "y")], float).T
+    if (corners[0] == corners[1]).all():
+        raise InvalidDataError(
+            _fault(
+                points,
+                "points that span an area",
+                f"all {len(points)} at x = {corners[0, 0]:g}, y = {corners[0, 1]:g}",
+                "check the columns, or state the region",
+            )
+        )
+    xmin, xmax, ymin, ymax = pygmt.info(
+        data=corners, spacing=f"s{increment:.10g}", verbose="q"
+    ).tolist()
+    if xmin == xmax:
+        xmin, xmax = xmin - increment, xmax + increment
+    if ymin == ymax:
+        ymin, ymax = ymin - increment, ymax + increment
+    return xmin, ymin, xmax, ymax
+
+
+def grid_points(
+    points: pd.DataFrame,
+    spacing: float = 250,
+    tension: float = 0.35,
+    max_gap: int = 3,
+    region: Bounds | None = None,
+) -> xr.DataArray:
+    """Grid picks with block medians and a continuous-curvature spline in tension.
+
+    Parameters
+    ----------
+    points
+        Columns ``x, y, z`` in metres; attributes ``crs``, ``vertical_datum`` and ``sources``, as
+        :func:`deepbedmap.points.read_points` gives them.
+    spacing
+        Width of a cell in metres.
+    tension
+        Of the spline, from 0 (minimum curvature) to 1 (harmonic).
+    max_gap
+        A cell has a value if its centre lies within ``max_gap + 1`` cells of the centre of a cell
+        that holds a pick: 49 cells around a lone one for 3. This is what ``-M3c`` of GMT 6.4's
+        surface keeps around a datum at a node; around others GMT measures from the block median
+        itself, so that its edge differs by up to a cell.
+    region
+        Outer edges (xmin, ymin, xmax, ymax), whole cells apart; :func:`region_of` by default.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``z`` (y, x), float32 metres, pixel registration: coordinates are cell centres, y ascending.
+        NaN beyond the mask. The CRS is CF's grid mapping ``spatial_ref``, or attribute ``crs`` =
+        "unknown" where the points have none; attributes ``vertical_datum`` ("unknown" likewise)
+        and ``provenance`` (JSON: sources, versions, parameters).
+
+    Raises
+    ------
+    InvalidDataError
+        Fewer than 4 points, values that are not finite, no extent, or no point in the region.
+
+    Notes
+    -----
+    Smith & Wessel 1990, doi 10.1190/1.1442837. The spline is solved at the cell corners, through
+    the medians of the blocks around them, and interpolated to the cell centres by bicubic
+    convolution. On rough terrain (79N Glacier, a tenth of the picks held out) that is nearer to
+    picks that were not used than a spline solved at the centres is, by some 7 % of RMS; the two
+    differ by 15 m RMS, which is also what either differs by from itself when its nodes move by
+    half a cell.
+    Beside picks along one straight line, which carry no plane, heights tend to the trend along it.
+
+    Examples
+    --------
+    >>> picks = pd.DataFrame({"x": [0, 0, 2000, 2000], "y": [0, 2000, 0, 2000], "z": [5.0] * 4})
+    >>> grid = grid_points(picks, region=(-250, -250, 2250, 2250))
+    >>> grid.shape, float(grid.mean())
+    ((10, 10), 5.0)
+    """
+    if not 0 <= tension <= 1 or max_gap < 0:
+        raise ValueError(f"tension {tension} must lie in 0 to 1, max_gap {max_gap} not under 0")
+    if len(points) < 4:
+        raise InvalidDataError(
+            _fault(points, "at least 4 points", str(len(points)), "add picks, or check the filters")
+        )
+    _require_finite(points, ("x", "y", "z"))
+    bounds = region_of(points, spacing) if region is None else region
+    xmin, ymin, xmax, ymax = bounds
+    columns, rows = _cells(xmax - xmin, spacing), _cells(ymax - ymin, spacing)
+    inside = points["x"].between(xmin, xmax) & points["y"].between(ymin, ymax)
+    if not inside.any():
+        raise InvalidDataError(
+            _fault(points, f"points in the region {bounds}", "none", "check the region and its CRS")
+        )
+    nodes = pd.DataFrame(
+        {
+            "x": _in_cells(points["x"][inside], xmin, spacing, columns),
+            "y": _in_cells(points["y"][inside], ymin, spacing, rows),
+            "z": points["z"][inside].astype(float),
+        }
+    )
+    z = _spline(nodes, columns, rows, tension)
+    z[~_near_data(nodes, columns, rows, max_gap)] = np.nan
+    grid = xr.DataArray(
+        z.astype(np.float32),
+        {
+            "y": ymin + (np.arange(rows) + 0.5) * spacing,
+            "x": xmin + (np.arange(columns) + 0.5) * spacing,
+        },
+        dims=("y", "x"),
+        name="z",
+    )
+    parameters = {
+        "spacing": spacing,
+        "tension": tension,
+        "max_gap": max_gap,
+        "region": [float(edge) for edge in bounds],
+        "points": int(inside.sum()),
+    }
+    return _describe(grid, points, parameters)
+
+
+def _cells(extent: float, spacing: float) -> int:
+    cells = extent / spacing if spacing > 0 else 0
+    if cells < 0.5 or abs(cells - round(cells)) > 1e-6:
+        raise ValueError(f"a region {extent:g} m wide is no whole number of cells of {spacing:g} m")
+    return round(cells)
+
+
+def _in_cells(
+    values: pd.Series[float], edge: float, spacing: float, count: int
+) -> npt.NDArray[np.float64]:
+    # GMT's surface keeps coordinates in single precision, which for polar metres is up to 0.25 m.
+    cells = (np.asarray(values, np.float64) - edge) / spacing - 0.5 + _TIE
+    return cells.clip(max=count - 0.5 - _TIE)
+
+
+def _spline(
+    nodes: pd.DataFrame, columns: int, rows: int, tension: float
+) -> npt.NDArray[np.floating]:
+    """The surface through the block medians at the cell centres, (rows, columns)."""
+    # Solved at the cell corners, 0 to columns and 0 to rows, in gridline registration: GMT 6.4's
+    # surface, given pixel registration, widens the region for its solver by half a cell and so
+    # shifts the result.
+    shape = max(columns, _LEAST_NODES - 1), max(rows, _LEAST_NODES - 1)
+    blocks = pygmt.blockmedian(
+        data=nodes.add([0.5, 0.5, 0]), spacing=1, region=[0, shape[0], 0, shape[1]], verbose="q"
+    )
+    table = blocks.to_numpy(np.float64)
+    trend: Any = 0
+    margin = 0
+    middle = table[:, :2].mean(axis=0)
+    _, spread, directions = np.linalg.svd(table[:, :2] - middle, full_matrices=False)
+    if len(table) < 3 or spread[1] < min(_STRAIGHT * np.sqrt(len(table)), 0.1 * spread[0]):
+        # Blocks along one straight line carry no plane, but surface fits one all the same: up to
+        # thousands of kilometres high. So it gets the residuals of a trend along the line, and
+        # zeros far off to tilt the plane by.
+        along = np.stack([np.ones(len(table)), (table[:, :2] - middle) @ directions[0]], axis=1)
+        level, slope = np.linalg.lstsq(along, table[:, 2], rcond=None)[0]
+        table[:, 2] -= along @ (level, slope)
+        x, y = np.arange(columns) + 0.5 - middle[0], np.arange(rows)[:, None] + 0.5 - middle[1]
+        trend = level + slope * (directions[0, 0] * x + directions[0, 1] * y)
+        margin = _MARGIN
+        (west, east), (south, north) = ((-margin, count + margin) for count in shape)
+        corners = [(west, south, 0), (west, north, 0), (east, south, 0), (east, north, 0)]
+        table = np.concatenate([table, corners])
+    surface = pygmt.surface(
+        data=table,
+        spacing=1,
+        region=[-margin, shape[0] + margin, -margin, shape[1] + margin],
+        tension=tension,
+        verbose="q",
+    ).to_numpy()
+    centres = _half_a_node_on(_half_a_node_on(surface).T).T
+    z: npt.NDArray[np.floating] = trend + centres[margin:, margin:][:rows, :columns]
+    return z
+
+
+def _half_a_node_on(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Cubic convolution half-way between rows (Keys 1981, doi 10.1109/TASSP.1981.1163711)."""
+    # One row beyond each edge, in line with the two rows within: a plane stays a plane.
+    rows = np.pad(values, ((1, 1), (0, 0)), mode="reflect", reflect_type="odd")
+    middle: npt.NDArray[np.floating] = (9 * (rows[1:-2] + rows[2:-1]) - rows[:-3] - rows[3:]) / 16
+    return middle
+
+
+def _near_data(nodes: pd.DataFrame, columns: int, rows: int, max_gap: int) -> npt.NDArray[np.bool_]:
+    column, row = (np.floor(nodes[axis].to_numpy() + 0.5).astype(int) for axis in ("x", "y"))
+    empty = np.ones((rows, columns), bool)
+    empty[row, column] = False
+    near: npt.NDArray[np.bool_] = distance_transform_edt(empty) <= max_gap + 1
+    return near
+
+
+def _describe(grid: xr.DataArray, points: pd.DataFrame, parameters: dict[str, Any]) -> xr.DataArray:
+    datum = points.attrs.get("vertical_datum")
+    above_ellipsoid = datum == "ellipsoid"
+    grid.attrs = {
+        # CF keeps the word altitude for heights above the geoid.
+        "standard_name": "height_above_reference_ellipsoid"
+        if above_ellipsoid
+        else "bedrock_altitude",
+        "long_name": "bed elevation",
+        "units": "m",
+        "vertical_datum": datum or "unknown",
+        "registration": "pixel",
+        "provenance": json.dumps(
+            {
+                "sources": points.attrs.get("sources") or [],
+                "method": "GMT blockmedian, surface",
+                "parameters": parameters,
+                "versions": {
+                    "gmt": pygmt.clib.__gmt_version__,
+                    "pygmt": metadata.version("pygmt"),
+                    "deepbedmap": metadata.version("deepbedmap"),
+                },
+            }
+        ),
+    }
+    crs = points.attrs.get("crs")
+    if crs is None:
+        grid.attrs["crs"] = "unknown"
+        return grid
+    located: xr.DataArray = grid.rio.write_crs(crs).rio.write_coordinate_system()
+    return located
+
+
+def _require_finite(points: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    for column in columns:
+        bad = ~np.isfinite(points[column].to_numpy(float))
+        if bad.any():
+            row = int(bad.argmax())
+            raise InvalidDataError(
+                _fault(
+                    points,
+                    "finite numbers",
+                    f"{points[column].iloc[row]} in record {points.index[row]}"
+                    f" ({int(bad.sum())} such in all)",
+                    "drop these records",
+                    field=column,
+                )
+            )
+
+
+def _fault(
+    points: pd.DataFrame, expected: str, found: str, remedy: str, field: str | None = None
+) -> Fault:
+    sources = points.attrs.get("sources") or []
+    names = [str(s.get("pipeline") or s.get("file")) for s in sources if isinstance(s, dict)]
+    return Fault(
+        file=names[0] if names else "points",
+        field=field,
+        expected=expected,
+        found=found,
+        remedy=remedy,
+    )

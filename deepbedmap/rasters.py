@@ -1,0 +1,550 @@
+"""Rasters: open, write, read at places; their bounds and what they refer to.
+
+A raster here is a :class:`xarray.DataArray` with dimensions ``(y, x)`` or ``(band, y, x)``, square
+cells whose centres are the coordinates ``x`` and ``y`` (in either direction), NaN where nothing is
+known, and a coordinate reference system that rioxarray finds.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import rasterio.errors
+import rioxarray
+import xarray as xr
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+
+Bounds = tuple[float, float, float, float]
+Method = Literal["nearest", "linear", "cubic"]
+
+_NETCDF_SUFFIXES = {".nc", ".nc4", ".h5"}
+# Targets this close to a cell centre (in cells) lie on it: rounding gives no neighbour a weight.
+_ON_CENTRE = 1e-8
+
+
+def open_raster(
+    path: str | os.PathLike[str],
+    variable: str | None = None,
+    bands: int | Sequence[int] | None = None,
+    crs: Any = None,
+) -> xr.DataArray:
+    """Open a raster file; cells are read when they are used, and only those.
+
+    Parameters
+    ----------
+    path
+        A GeoTIFF (or anything else that GDAL reads), or a NetCDF-4 file (``.nc``, ``.nc4``,
+        ``.h5``).
+    variable
+        Variable of a NetCDF file; needed where the file has more than one raster.
+    bands
+        One band, or several in order, counted from 1; all of them by default.
+    crs
+        Coordinate reference system of a file that states none (anything that
+        :meth:`pyproj.CRS.from_user_input` takes).
+
+    Returns
+    -------
+    xarray.DataArray
+        Dimensions ``(y, x)``, or ``(band, y, x)`` where there are several bands; nodata is NaN;
+        attributes are those of the file (``vertical_datum`` among them, where stated).
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    InvalidDataError
+        The file cannot be read; holds no such variable or band; has no coordinate reference
+        system, another one than ``crs``, a rotated or irregular grid, or cells that are not square.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(
+            f"{path}: no such raster; `deepbedmap fetch` gets those that the registry names"
+        )
+    try:
+        if path.suffix.lower() in _NETCDF_SUFFIXES:
+            raster = _open_netcdf(path, variable)
+        else:
+            raster = rioxarray.open_rasterio(path, mask_and_scale=True)
+    except InvalidDataError:
+        raise
+    except (OSError, ValueError, rasterio.errors.RasterioError) as error:
+        fault = Fault(
+            file=str(path),
+            expected="a GeoTIFF or NetCDF-4 raster",
+            found=f"a file that cannot be read ({error})",
+            remedy="fetch it again, or convert it with gdal_translate",
+        )
+        raise InvalidDataError(fault) from error
+    raster = _select_bands(raster, bands)
+    stated = crs_of(raster)
+    if stated is None and crs is None:
+        raise InvalidDataError(_no_crs(raster))
+    if stated is not None and crs is not None and CRS.from_user_input(crs) != stated:
+        raise InvalidDataError(
+            Fault(
+                file=str(path),
+                field="crs",
+                expected=CRS.from_user_input(crs).to_string(),
+                found=stated.to_string(),
+                remedy="leave out crs: the file's own is right, or mend the file",
+            )
+        )
+    _axes(raster)
+    raster.attrs.pop("grid_mapping", None)
+    encoding = raster.encoding
+    opened: xr.DataArray = raster.rio.write_crs(stated if stated is not None else crs)
+    opened.encoding = {**encoding, "grid_mapping": "spatial_ref"}
+    return opened
+
+
+def _open_netcdf(path: Path, variable: str | None) -> xr.DataArray:
+    with warnings.catch_warnings():
+        # A grid mapping that is named and absent is no fault where attrs["crs"] states the CRS.
+        warnings.filterwarnings("ignore", message=r"Variable\(s\) referenced in grid_mapping")
+        dataset = xr.open_dataset(path, engine="h5netcdf", decode_coords="all")
+    names = [str(name) for name, data in dataset.data_vars.items() if data.ndim >= 2]
+    if variable is None and len(names) == 1:
+        variable = names[0]
+    if variable not in names:
+        raise InvalidDataError(
+            Fault(
+                file=str(path),
+                field="variable",
+                expected=f"one of {', '.join(names) or 'no raster at all'}",
+                found="none chosen" if variable is None else repr(variable),
+                remedy="name the variable",
+            )
+        )
+    raster = dataset[variable]
+    raster = raster.rename(
+        {
+            given: wanted
+            for given, wanted in ((raster.rio.x_dim, "x"), (raster.rio.y_dim, "y"))
+            if given != wanted
+        }
+    )
+    if "crs" not in raster.attrs and "crs" in dataset.attrs:
+        raster.attrs["crs"] = dataset.attrs["crs"]
+    return raster
+
+
+def _select_bands(raster: xr.DataArray, bands: int | Sequence[int] | None) -> xr.DataArray:
+    extra = [dim for dim in raster.dims if dim not in ("y", "x")]
+    if not extra:
+        count = 1
+    elif len(extra) == 1:
+        count = raster.sizes[extra[0]]
+    else:
+        raise InvalidDataError(
+            Fault(
+                file=name_of(raster),
+                expected="dimensions (y, x) or (band, y, x)",
+                found=str(raster.dims),
+                remedy="select one of each further dimension first",
+            )
+        )
+    wanted = range(1, count + 1) if bands is None else [bands] if isinstance(bands, int) else bands
+    absent = [band for band in wanted if not 1 <= band <= count]
+    if absent:
+        raise InvalidDataError(
+            Fault(
+                file=name_of(raster),
+                field="band",
+                expected=f"1 to {count}",
+                found=", ".join(map(str, absent)),
+            )
+        )
+    if not extra:
+        return raster
+    if len(wanted) == 1:
+        return raster.isel({extra[0]: wanted[0] - 1}, drop=True)
+    if list(wanted) != list(range(1, count + 1)):
+        raster = raster.isel({extra[0]: [band - 1 for band in wanted]})
+    return raster.transpose(extra[0], "y", "x")
+
+
+def write_geotiff(grid: xr.DataArray, path: str | os.PathLike[str]) -> Path:
+    """Write a raster as a tiled, deflated GeoTIFF, north up, nodata NaN.
+
+    The file appears complete or not at all. Attributes become tags, so that units, vertical datum
+    and provenance survive. Integers are written as float32.
+    """
+    path = Path(path)
+    grid = _tidy(grid.transpose(..., "y", "x"))
+    if not np.issubdtype(grid.dtype, np.floating):
+        grid = grid.astype("float32")
+    if _axes(grid)[1][1] > 0:
+        grid = grid.isel(y=slice(None, None, -1))
+    with _beside(path) as part:
+        grid.rio.write_nodata(np.nan).rio.to_raster(
+            part,
+            driver="GTiff",
+            tiled=True,
+            blockxsize=256,
+            blockysize=256,
+            compress="deflate",
+            predictor=3,
+            bigtiff="if_safer",
+        )
+    return path
+
+
+def write_netcdf(data: xr.DataArray | xr.Dataset, path: str | os.PathLike[str]) -> Path:
+    """Write a raster, or a dataset of rasters, as compressed NetCDF-4 that follows CF.
+
+    The file appears complete or not at all. A raster without a name is called ``z``.
+    """
+    path = Path(path)
+    given = data.to_dataset(name=data.name or "z") if isinstance(data, xr.DataArray) else data
+    dataset = xr.Dataset(
+        {name: _tidy(variable) for name, variable in given.data_vars.items()},
+        attrs={"Conventions": "CF-1.11", **given.attrs},
+    )
+    encoding = {
+        name: {"zlib": True, "complevel": 4, "shuffle": True, **variable.encoding}
+        | ({"_FillValue": np.nan} if np.issubdtype(variable.dtype, np.floating) else {})
+        for name, variable in dataset.data_vars.items()
+        if np.issubdtype(variable.dtype, np.number)
+    }
+    with _beside(path) as part:
+        dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+    return path
+
+
+def _tidy(raster: xr.DataArray) -> xr.DataArray:
+    """The raster without the packing of the file that it came from, its CRS kept."""
+    crs = crs_of(raster)
+    raster = raster.drop_encoding()
+    raster.attrs = {
+        key: value
+        for key, value in raster.attrs.items()
+        if value is not None and key not in ("grid_mapping", "_FillValue", "crs")
+    }
+    if crs is None:
+        return raster
+    described: xr.DataArray = raster.rio.write_crs(crs).rio.write_coordinate_system()
+    return described
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def name_of(raster: xr.DataArray) -> str:
+    """The file that a raster was opened from, else its own name: for messages."""
+    return str(raster.encoding.get("source") or raster.name or "raster")
+
+
+def crs_of(raster: xr.DataArray) -> CRS | None:
+    """Coordinate reference system of a raster; None where none is stated.
+
+    That is CF's grid mapping or GeoTIFF's keys, else an attribute ``crs`` (``"unknown"`` is none).
+    """
+    try:
+        # rioxarray itself takes an attribute for a CRS, and raises where it is none.
+        stated = raster.rio.crs
+    except CRSError:
+        return None
+    return CRS.from_user_input(stated) if stated else None
+
+
+def require_crs(raster: xr.DataArray) -> CRS:
+    """Coordinate reference system of a raster; :class:`InvalidDataError` where it states none."""
+    crs = crs_of(raster)
+    if crs is None:
+        raise InvalidDataError(_no_crs(raster))
+    return crs
+
+
+def _no_crs(raster: xr.DataArray) -> Fault:
+    return Fault(
+        file=name_of(raster),
+        field="crs",
+        expected="a coordinate reference system",
+        found="none",
+        remedy='state it: open_raster(path, crs="EPSG:3031"), or `gdal_edit.py -a_srs EPSG:3031`',
+    )
+
+
+def require_same_reference(first: xr.DataArray, second: xr.DataArray) -> None:
+    """Check that two rasters share their CRS and, where both state one, their vertical datum.
+
+    Raises
+    ------
+    InvalidDataError
+        One has no CRS, or the two differ. Heights above a geoid and above the ellipsoid differ by
+        up to 60 m in Antarctica, so they are never mixed.
+    """
+    crs = require_crs(first), require_crs(second)
+    if crs[0] != crs[1]:
+        raise InvalidDataError(
+            Fault(
+                file=name_of(second),
+                field="crs",
+                expected=f"{crs[0].to_string()} as in {name_of(first)}",
+                found=crs[1].to_string(),
+                remedy="reproject one of the two",
+            )
+        )
+    datums = [
+        None if raster.attrs.get("vertical_datum") == "unknown" else raster.attrs["vertical_datum"]
+        for raster in (first, second)
+        if raster.attrs.get("vertical_datum")
+    ]
+    if len(datums) == 2 and None not in datums and datums[0] != datums[1]:
+        raise InvalidDataError(
+            Fault(
+                file=name_of(second),
+                field="vertical_datum",
+                expected=f"{datums[0]} as in {name_of(first)}",
+                found=str(datums[1]),
+                remedy="convert one of the two with a geoid grid",
+            )
+        )
+
+
+def bounds_of(raster: xr.DataArray) -> Bounds:
+    """Outer edges ``(xmin, ymin, xmax, ymax)`` of a raster's cells, in the units of its CRS.
+
+    Examples
+    --------
+    >>> bounds_of(xr.DataArray(np.zeros((2, 3)), {"y": [750, 250], "x": [250, 750, 1250]}))
+    (0.0, 0.0, 1500.0, 1000.0)
+    """
+    edges = []
+    for first, step, count in _axes(raster):
+        edges.append(sorted((first - step / 2, first + step * (count - 0.5))))
+    (xmin, xmax), (ymin, ymax) = edges
+    return xmin, ymin, xmax, ymax
+
+
+def resolution_of(raster: xr.DataArray) -> float:
+    """Width of a raster's cells, in the units of its CRS."""
+    return abs(_axes(raster)[0][1])
+
+
+def _axes(raster: xr.DataArray) -> list[tuple[float, float, int]]:
+    """(first centre, signed step, number of cells) along x and along y."""
+    if any(dim not in raster.dims or dim not in raster.coords for dim in ("x", "y")):
+        # This is how rioxarray gives a rotated raster: without coordinates along its dimensions.
+        raise InvalidDataError(
+            Fault(
+                file=name_of(raster),
+                expected="a raster along x and y, north up, with coordinates",
+                found="one that is rotated or has no coordinates x and y",
+                remedy="warp it with gdalwarp",
+            )
+        )
+    axes = []
+    for dim in ("x", "y"):
+        centres = raster[dim].to_numpy().astype(np.float64)
+        step = (centres[-1] - centres[0]) / (centres.size - 1) if centres.size > 1 else 0.0
+        regular = centres[0] + step * np.arange(centres.size)
+        if step == 0 or np.abs(centres - regular).max() > 1e-3 * abs(step):
+            raise InvalidDataError(
+                Fault(
+                    file=name_of(raster),
+                    field=dim,
+                    expected="at least two cell centres at a constant spacing",
+                    found=f"{centres.size} centres" + (", unevenly spaced" if step else ""),
+                    remedy="resample it to a regular grid",
+                )
+            )
+        axes.append((float(centres[0]), float(step), centres.size))
+    width, height = abs(axes[0][1]), abs(axes[1][1])
+    if abs(width - height) > 1e-6 * width:
+        raise InvalidDataError(
+            Fault(
+                file=name_of(raster),
+                expected="square cells",
+                found=f"cells of {width:g} x {height:g}",
+                remedy="resample it to square cells, as with gdalwarp -tr",
+            )
+        )
+    return axes
+
+
+def sample(grid: xr.DataArray, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Bilinear values of a raster at points.
+
+    Parameters
+    ----------
+    grid
+        One band, ``(y, x)``; y in either direction.
+    x, y
+        Coordinates of n points, in the CRS of the grid.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n,). NaN where a cell that has a weight is NaN (a point on a cell's centre needs
+        that cell alone) and for points outside :func:`bounds_of` the grid. Between the outermost
+        centres and the outer edges, half a cell, the outermost cells' values hold.
+
+    Examples
+    --------
+    >>> grid = xr.DataArray([[1.0, 2.0], [3.0, np.nan]], {"y": [1, 0], "x": [0, 1]})
+    >>> sample(grid, x=[0.5, 0.0, 0.5], y=[1.0, 0.25, 0.5])
+    array([1.5, 2.5, nan])
+    """
+    x, y = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
+    if x.ndim != 1:
+        raise ValueError(f"x and y must be one-dimensional, not of shape {x.shape}")
+    grid = north_up(grid.squeeze("band", drop=True) if "band" in grid.dims else grid)
+    if grid.ndim != 2:
+        raise ValueError(f"expected one band, (y, x), found dimensions {grid.dims}")
+    xmin, ymin, xmax, ymax = bounds_of(grid)
+    inside = (x >= xmin) & (x <= xmax) & (y >= ymin) & (y <= ymax)
+    values = np.full(x.shape, np.nan)
+    if not inside.any():
+        return values
+    columns, rows = (
+        _taps((points[inside] - first) / step, count, "linear")
+        for points, (first, step, count) in zip((x, y), _axes(grid), strict=True)
+    )
+    block = _read(grid, rows, columns)
+    hole = np.isnan(block)
+    block = np.where(hole, 0.0, block)
+    total = np.zeros(int(inside.sum()))
+    for row, row_weight in zip(*_relative(rows), strict=True):
+        for column, column_weight in zip(*_relative(columns), strict=True):
+            weight = row_weight * column_weight
+            total += weight * block[row, column]
+            total[hole[row, column]] = np.nan
+    values[inside] = total
+    return values
+
+
+def interpolate(
+    raster: xr.DataArray, x: npt.ArrayLike, y: npt.ArrayLike, method: Method = "linear"
+) -> npt.NDArray[np.float64]:
+    """Values of a raster on a lattice: at every one of the columns x in every one of the rows y.
+
+    Only the rows and columns that the lattice needs are read.
+
+    Parameters
+    ----------
+    raster
+        ``(y, x)`` or ``(band, y, x)``; y in either direction.
+    x, y
+        Coordinates of the columns and of the rows, within :func:`bounds_of` the raster.
+    method
+        ``"nearest"``, ``"linear"`` (bilinear) or ``"cubic"`` (cubic convolution with a = -0.5;
+        Keys 1981, doi 10.1109/TASSP.1981.1163711).
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (rows, columns) or (bands, rows, columns), in the order of y and x. NaN where a cell
+        that has a weight is nodata. Beyond the outermost centres the outermost cells' values hold.
+    """
+    raster = north_up(raster)
+    columns, rows = (
+        _taps((np.asarray(points, np.float64) - first) / step, count, method)
+        for points, (first, step, count) in zip((x, y), _axes(raster), strict=True)
+    )
+    block = _read(raster, rows, columns)
+    hole = np.isnan(block)
+    some_hole = bool(hole.any())
+    block = np.where(hole, 0.0, block)
+    for axis, taps in ((-2, rows), (-1, columns)):
+        shape = (-1, 1) if axis == -2 else (1, -1)
+        total: Any = 0.0
+        spoilt: Any = False
+        for index, weight in zip(*_relative(taps), strict=True):
+            weight = weight.reshape(shape)
+            total = total + weight * block.take(index, axis)
+            if some_hole:
+                spoilt = spoilt | hole.take(index, axis)
+        block, hole = total, spoilt
+    if some_hole:
+        block[hole] = np.nan
+    return np.asarray(block)
+
+
+_Taps = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
+
+
+def _taps(positions: npt.NDArray[np.float64], count: int, method: Method) -> _Taps:
+    """Cells that make up the value at each position along an axis of count cells.
+
+    positions are in cells from the first centre. Returns indices and weights, (taps, positions).
+    """
+    centre = np.rint(positions)
+    positions = np.where(np.abs(positions - centre) < _ON_CENTRE, centre, positions)
+    positions = positions.clip(0, count - 1)
+    offsets: tuple[int, ...]
+    if method == "nearest":
+        base, offsets = np.floor(positions + 0.5), (0,)
+        weights = np.ones((1, positions.size))
+    elif method == "linear":
+        base, offsets = np.floor(positions), (0, 1)
+        t = positions - base
+        weights = np.stack([1 - t, t])
+    elif method == "cubic":
+        base, offsets = np.floor(positions), (-1, 0, 1, 2)
+        t = positions - base
+        weights = 0.5 * np.stack(
+            [
+                -t + 2 * t**2 - t**3,
+                2 - 5 * t**2 + 3 * t**3,
+                t + 4 * t**2 - 3 * t**3,
+                -(t**2) + t**3,
+            ]
+        )
+    else:
+        raise ValueError(f"method must be nearest, linear or cubic, not {method!r}")
+    indices = (base + np.asarray(offsets)[:, None]).clip(0, count - 1).astype(np.intp)
+    # A tap without weight points to a cell that has one: it reads no further, spoils nothing.
+    return np.where(weights == 0, base.astype(np.intp), indices), weights
+
+
+def _relative(taps: _Taps) -> _Taps:
+    """The taps, counted from the first cell that was read."""
+    return taps[0] - taps[0].min(), taps[1]
+
+
+def _read(raster: xr.DataArray, rows: _Taps, columns: _Taps) -> npt.NDArray[np.float64]:
+    part = raster.isel(
+        {
+            dim: slice(int(taps[0].min()), int(taps[0].max()) + 1)
+            for dim, taps in (("y", rows), ("x", columns))
+        }
+    )
+    block = part.to_numpy().astype(np.float64)
+    nodata = raster.rio.nodata
+    if nodata is not None and not np.isnan(nodata):
+        block[block == nodata] = np.nan
+    return block
+
+
+def north_up(raster: xr.DataArray) -> xr.DataArray:
+    """The raster with rows from north to south and columns from west to east; nothing is read."""
+    (_, x_step, _), (_, y_step, _) = _axes(raster)
+    raster = raster.transpose(..., "y", "x")
+    if x_step > 0 > y_step:
+        return raster
+    encoding = raster.encoding
+    raster = raster.isel(x=slice(None, None, int(np.sign(x_step))))
+    raster = raster.isel(y=slice(None, None, -int(np.sign(y_step))))
+    raster.encoding = encoding
+    return raster
