@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import rasterio.errors
 import rioxarray
 import xarray as xr
@@ -34,7 +35,7 @@ _ON_CENTRE = 1e-8
 
 def open_raster(
     path: str | os.PathLike[str],
-    variable: str | None = None,
+    variable: str | Sequence[str] | None = None,
     bands: int | Sequence[int] | None = None,
     crs: Any = None,
 ) -> xr.DataArray:
@@ -46,7 +47,8 @@ def open_raster(
         A GeoTIFF (or anything else that GDAL reads), or a NetCDF-4 file (``.nc``, ``.nc4``,
         ``.h5``).
     variable
-        Variable of a NetCDF file; needed where the file has more than one raster.
+        Variable of a NetCDF file; needed where the file has more than one raster. Several become
+        bands of those names, in their order.
     bands
         One band, or several in order, counted from 1; all of them by default.
     crs
@@ -68,6 +70,13 @@ def open_raster(
         system, another one than ``crs``, a rotated or irregular grid, or cells that are not square.
     """
     path = Path(path)
+    if variable is not None and not isinstance(variable, str):
+        parts = [open_raster(path, name, bands, crs) for name in variable]
+        stacked = xr.concat(
+            parts, pd.Index(list(variable), name="band"), combine_attrs="drop_conflicts"
+        )
+        stacked.encoding["source"] = str(path)
+        return stacked
     if not path.is_file():
         raise MissingDataError(
             f"{path}: no such raster; `deepbedmap fetch` gets those that the registry names"

@@ -18,7 +18,7 @@ def root() -> Path:
 
 
 def data_dir() -> Path:
-    """Folder under which raw files, rasters and grids land (in ``highres/``, ``lowres/``, ``misc/``).
+    """Folder in whose ``highres/``, ``lowres/`` and ``misc/`` raw files, rasters and grids land.
 
     ``$DEEPBEDMAP_DATA_DIR`` where that is set; else the checkout; else the user's cache folder.
     The folder need not exist yet.

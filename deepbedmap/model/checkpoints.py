@@ -1,0 +1,372 @@
+"""Weights on disk: what this package trains, and what the original published.
+
+A checkpoint is one safetensors file. Its header is JSON and holds under ``deepbedmap`` a
+document of everything that is needed to make the network again: its class and options, and
+whatever the training adds (normalisation constants, seeds, scores). Nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deepbedmap import __version__
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.model.networks import NETWORKS, Generator
+
+_FORMAT = 1
+_CHAINER_LEAVES = {
+    nn.Conv2d: {"W": "weight", "b": "bias"},
+    nn.Linear: {"W": "weight", "b": "bias"},
+    nn.BatchNorm2d: {
+        "gamma": "weight",
+        "beta": "bias",
+        "avg_mean": "running_mean",
+        "avg_var": "running_var",
+        "N": "num_batches_tracked",
+    },
+}
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network as it was saved, and what was saved with it.
+
+    Attributes
+    ----------
+    network
+        The network with its weights, in evaluation mode.
+    metadata
+        The document of the file: ``format``, ``network`` (``class`` and ``options``),
+        ``versions``, and all that was given to :func:`save`.
+    """
+
+    network: nn.Module
+    metadata: dict[str, Any]
+
+
+def save(
+    model_or_state: nn.Module | Mapping[str, Tensor],
+    path: str | os.PathLike[str],
+    **metadata: Any,
+) -> Path:
+    """Write a checkpoint: beside its place first, then renamed, so that none is ever half there.
+
+    Parameters
+    ----------
+    model_or_state
+        A network of :data:`deepbedmap.model.networks.NETWORKS`; or a state (names to tensors,
+        say averaged weights), with ``network={"class": ..., "options": {...}}`` in the metadata.
+    path
+        Where to; folders on the way are made.
+    **metadata
+        Anything that JSON can hold: ``normalisation={...}``, ``seed=0``, ...
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    TypeError
+        The metadata are not JSON, or the network is not one that can be loaded again.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> generator = Generator(1, features=8, growth=4, input_features=4)
+    >>> path = save(generator, Path(tempfile.mkdtemp()) / "generator.safetensors", seed=7)
+    >>> checkpoint = load(path)
+    >>> checkpoint.metadata["seed"], checkpoint.metadata["network"]["class"]
+    (7, 'Generator')
+    """
+    from safetensors.torch import save as serialise
+
+    if isinstance(model_or_state, nn.Module):
+        metadata = {"network": _description(model_or_state), **metadata}
+        state: Mapping[str, Tensor] = model_or_state.state_dict()
+    else:
+        state = model_or_state
+    if metadata.get("network", {}).get("class") not in NETWORKS:
+        raise TypeError(f"network: expected a class of {', '.join(NETWORKS)} and its options")
+    document = {
+        "format": _FORMAT,
+        "versions": {"deepbedmap": __version__, "torch": str(torch.__version__)},
+        **metadata,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    content = serialise(tensors, {"deepbedmap": json.dumps(document)})
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Checkpoint:
+    """Read a checkpoint and make its network again.
+
+    Parameters
+    ----------
+    path
+        A file of :func:`save`.
+    device
+        Where the network is put.
+
+    Returns
+    -------
+    Checkpoint
+        Network and metadata.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    InvalidDataError
+        It is cut short, no checkpoint of this package (a pickle is never opened), of a network
+        this version does not have, or its arrays do not fit the network it names.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    _check_present(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        start = path.read_bytes()[:2] if path.is_file() else b""
+        pickled = start == b"PK" or start[:1] == b"\x80"
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                expected="a complete safetensors file",
+                found="a pickle or an archive of one" if pickled else f"one that fails: {error}",
+                remedy="save it again with deepbedmap; pickles can run code and are not opened"
+                if pickled
+                else "copy or save it again",
+            )
+        ) from error
+
+    metadata = _document(header, path)
+    network = _blank_network(metadata["network"], path)
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    _check_shapes(expected, found, str(path))
+    network.load_state_dict(tensors, assign=True)
+    return Checkpoint(network.to(device).eval(), metadata)
+
+
+def load_chainer_npz(
+    path_or_mapping: str | os.PathLike[str] | Mapping[str, NDArray[Any]], model: Network
+) -> Network:
+    """Fill a network with weights of the original, which was written in Chainer.
+
+    Parameters
+    ----------
+    path_or_mapping
+        A ``.npz`` file (never unpickled), or its arrays by name: ``input_block/conv_on_X/W``,
+        ``batch_norm1/gamma``, ... The running statistics of batch normalisation (``avg_mean``,
+        ``avg_var``, ``N``) may be absent all together, as in a network that was never trained:
+        they become 0, 1 and 0.
+    model
+        The generator or discriminator to fill, with as many residual blocks as the weights.
+
+    Returns
+    -------
+    torch.nn.Module
+        The same network, filled.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    InvalidDataError
+        The file cannot be read; an array is missing, surplus, misshapen, not numeric or not
+        finite. The network is as it was.
+
+    Examples
+    --------
+    >>> generator = Generator(1, features=8, growth=4, input_features=4)
+    >>> load_chainer_npz({}, generator)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    deepbedmap.errors.InvalidDataError: weights, field final_conv_layer1/deform_conv/W: expected ...
+    """
+    if isinstance(path_or_mapping, Mapping):
+        file = "weights"
+        arrays = {name: np.asarray(array) for name, array in path_or_mapping.items()}
+    else:
+        file, arrays = str(path_or_mapping), _read_npz(Path(path_or_mapping))
+
+    state = model.state_dict()
+    names = _chainer_names(model)
+    if not any(_is_running(name) for name in arrays):
+        names = {name: ours for name, ours in names.items() if not _is_running(name)}
+    _check_shapes(
+        {name: tuple(state[ours].shape) for name, ours in names.items()},
+        {name: array.shape for name, array in arrays.items()},
+        file,
+        _block_remedy(model, arrays),
+    )
+    for name, array in arrays.items():
+        numeric = array.dtype.kind in "fiu"
+        if not numeric or not np.isfinite(array).all():
+            found = "NaN or infinity" if numeric else f"dtype {array.dtype}"
+            raise InvalidDataError(Fault(file, field=name, expected="finite numbers", found=found))
+
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    filled = {ours: torch.from_numpy(arrays[name].copy()) for name, ours in names.items()}
+    model.load_state_dict({**model.state_dict(), **filled})
+    return model
+
+
+def _description(network: nn.Module) -> dict[str, Any]:
+    return {"class": type(network).__name__, "options": getattr(network, "options", {})}
+
+
+def _document(header: Mapping[str, str], path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(header["deepbedmap"])
+        known = document["format"] == _FORMAT
+        network = document["network"]
+        known = known and isinstance(network["class"], str) and isinstance(network["options"], dict)
+    except (KeyError, TypeError, ValueError):
+        known = False
+    if not known:
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                field="deepbedmap",
+                expected=f"a checkpoint of this package, format {_FORMAT}",
+                found="a safetensors file without its description, or with one of another format",
+                remedy="save the network with deepbedmap.model.checkpoints.save",
+            )
+        )
+    return dict(document)
+
+
+def _blank_network(description: Mapping[str, Any], path: Path) -> nn.Module:
+    name, options = description["class"], description["options"]
+    if name not in NETWORKS:
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                field="network",
+                expected=f"one of {', '.join(NETWORKS)}",
+                found=repr(name),
+                remedy="load it with the version of deepbedmap that saved it",
+            )
+        )
+    try:
+        # No memory and no random numbers are used for weights that are about to be replaced.
+        with torch.device("meta"):
+            return NETWORKS[name](**options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                field="network",
+                expected=f"options of {name}",
+                found=f"{options} ({error})",
+                remedy="load it with the version of deepbedmap that saved it",
+            )
+        ) from error
+
+
+def _check_shapes(
+    expected: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    file: str,
+    remedy: str | None = None,
+) -> None:
+    """Refuse the first array in alphabetical order that is missing, surplus or misshapen."""
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) == found.get(name):
+            continue
+        raise InvalidDataError(
+            Fault(
+                file,
+                field=name,
+                expected=f"shape {expected[name]}" if name in expected else "no such array",
+                found=f"shape {found[name]}" if name in found else "no such array",
+                remedy=remedy,
+            )
+        )
+
+
+def _check_present(path: Path) -> None:
+    if not path.is_file():
+        raise MissingDataError(
+            str(Fault(str(path), expected="a file of weights", found="no such file"))
+        )
+
+
+def _chainer_names(network: nn.Module) -> dict[str, str]:
+    """Every array of a network: Chainer's name to ours."""
+    present = network.state_dict().keys()
+    names = {}
+    for path, module in network.named_modules():
+        for leaf, ours in _CHAINER_LEAVES.get(type(module), {}).items():
+            if f"{path}.{ours}" in present:
+                names[f"{path.replace('.', '/')}/{leaf}"] = f"{path}.{ours}"
+    return names
+
+
+def _is_running(name: str) -> bool:
+    return name.rpartition("/")[2] in ("avg_mean", "avg_var", "N")
+
+
+def _block_remedy(network: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> str | None:
+    """What to say where the number of residual blocks is all that differs, or may be."""
+    if not isinstance(network, Generator):
+        return None
+    numbers = {name.split("/")[1] for name in arrays if name.startswith("residual_network/")}
+    if len(numbers) == len(network.residual_network):
+        return None
+    return (
+        f"the weights hold {len(numbers)} residual blocks and the generator "
+        f"{len(network.residual_network)}: make it with num_residual_blocks={len(numbers)}"
+    )
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    _check_present(path)
+    problem = "something else"
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.lib.npyio.NpzFile):
+            with archive:
+                arrays = {name: archive[name] for name in archive.files}
+            if all(isinstance(array, np.ndarray) for array in arrays.values()):
+                return arrays
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        problem = f"one that cannot be read: {error}"
+    raise InvalidDataError(
+        Fault(
+            str(path),
+            expected="a complete .npz archive of arrays",
+            found=problem,
+            remedy="fetch or copy the file again",
+        )
+    )

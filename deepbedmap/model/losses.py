@@ -1,0 +1,219 @@
+"""Losses of the generator and the discriminator, and the measures they are watched by.
+
+As in Leong & Horgan (2020), doi 10.5194/tc-14-3687-2020. Everything is
+differentiable and computed in the dtype of its input; beds are (n, 1, h, w) in metres.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn import functional
+
+CONTENT_WEIGHT = 1e-2
+ADVERSARIAL_WEIGHT = 2e-2
+TOPOGRAPHIC_WEIGHT = 2e-3
+STRUCTURAL_WEIGHT = 5.25
+
+
+def content_loss(y_pred: Tensor, y_true: Tensor) -> Tensor:
+    """Mean absolute difference between two beds, in metres.
+
+    Examples
+    --------
+    >>> import torch
+    >>> content_loss(torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])).item()
+    2.5
+    """
+    _check_same_shape(y_pred, y_true)
+    return functional.l1_loss(y_pred, y_true)
+
+
+def topographic_loss(y_pred: Tensor, x: Tensor) -> Tensor:
+    """Mean absolute difference between means over 4 x 4 predicted cells and the prior below them.
+
+    Parameters
+    ----------
+    y_pred
+        Predicted bed, (n, 1, 4h, 4w), 250 m cells.
+    x
+        The prior over the same area, (n, 1, h, w), 1 km cells: the generator's input without its
+        outermost cells, or with them (h + 2, w + 2), in which case they are left out here.
+
+    Returns
+    -------
+    Tensor
+        One value, in metres.
+
+    Examples
+    --------
+    >>> import torch
+    >>> topographic_loss(torch.ones(1, 1, 36, 36), torch.zeros(1, 1, 9, 9)).item()
+    1.0
+    """
+    means = functional.avg_pool2d(y_pred, kernel_size=4)
+    rows, columns = means.shape[-2:]
+    if x.shape[-2:] == (rows + 2, columns + 2):
+        x = x[..., 1:-1, 1:-1]
+    if x.shape != means.shape or y_pred.shape[-2:] != (4 * rows, 4 * columns):
+        raise ValueError(
+            f"x: expected shape {tuple(means.shape)} beside y_pred of {tuple(y_pred.shape)}, "
+            f"found {tuple(x.shape)}"
+        )
+    return functional.l1_loss(means, x)
+
+
+def ssim(y_pred: Tensor, y_true: Tensor, window: int = 9) -> Tensor:
+    """Mean structural similarity: 1 for equal beds, about 0 for unrelated ones.
+
+    Means, variances (divided by the count) and covariance are taken over a uniform window moved
+    cell by cell; c1 = 0.01^2 and c2 = 0.03^2. They are computed about the tile's own mean, so
+    that a bed at -2000 m loses no digits.
+
+    Parameters
+    ----------
+    y_pred, y_true
+        Beds, (n, 1, h, w) with h and w at least ``window``.
+    window
+        Cells along a side of the window.
+
+    Returns
+    -------
+    Tensor
+        One value.
+
+    References
+    ----------
+    Wang et al. (2004), doi 10.1109/TIP.2003.819861.
+
+    Examples
+    --------
+    >>> import torch
+    >>> bed = torch.rand(1, 1, 36, 36)
+    >>> round(ssim(bed, bed).item(), 5)
+    1.0
+    """
+    _check_same_shape(y_pred, y_true)
+    if min(y_pred.shape[-2:]) < window:
+        raise ValueError(
+            f"y_pred: expected at least {window} x {window} cells, found {tuple(y_pred.shape)}"
+        )
+
+    def mean(values: Tensor) -> Tensor:
+        return functional.avg_pool2d(values, window, stride=1)
+
+    c1, c2 = 0.01**2, 0.03**2
+    pred_level = y_pred.detach().mean(dim=(-2, -1), keepdim=True)
+    true_level = y_true.detach().mean(dim=(-2, -1), keepdim=True)
+    pred, true = y_pred - pred_level, y_true - true_level
+    pred_mean, true_mean = mean(pred), mean(true)
+    pred_variance = mean(pred * pred) - pred_mean**2
+    true_variance = mean(true * true) - true_mean**2
+    covariance = mean(pred * true) - pred_mean * true_mean
+    pred_mean, true_mean = pred_mean + pred_level, true_mean + true_level
+    luminance = (2 * pred_mean * true_mean + c1) / (pred_mean**2 + true_mean**2 + c1)
+    structure = (2 * covariance + c2) / (pred_variance + true_variance + c2)
+    return (luminance * structure).mean()
+
+
+def structural_loss(y_pred: Tensor, y_true: Tensor) -> Tensor:
+    """One less the structural similarity: 0 for equal beds."""
+    return 1 - ssim(y_pred, y_true)
+
+
+def psnr(y_pred: Tensor, y_true: Tensor, data_range: float = 2.0**32) -> Tensor:
+    """Peak signal-to-noise ratio in decibels; the original took 2^32 as the range of the data.
+
+    Examples
+    --------
+    >>> import torch
+    >>> round(psnr(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)).item(), 3)
+    192.659
+    """
+    _check_same_shape(y_pred, y_true)
+    return 20 * math.log10(data_range) - 10 * functional.mse_loss(y_pred, y_true).log10()
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Relativistic average loss: surveyed beds are to look likelier than the mean generated one.
+
+    Parameters
+    ----------
+    real_logits, fake_logits
+        What the discriminator makes of surveyed and of generated beds, (n, 1).
+
+    Returns
+    -------
+    Tensor
+        One value: the binary cross-entropies of (real - mean fake) towards 1 and of
+        (fake - mean real) towards 0, added.
+
+    References
+    ----------
+    Jolicoeur-Martineau (2018), The relativistic discriminator, arXiv 1807.00734.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits = torch.zeros(4, 1)
+    >>> round(discriminator_loss(logits, logits).item(), 4)
+    1.3863
+    """
+    # softplus(-z) is the binary cross-entropy of the logit z towards 1, safe for any z.
+    real_over_fake = real_logits - fake_logits.mean()
+    fake_over_real = fake_logits - real_logits.mean()
+    return functional.softplus(-real_over_fake).mean() + functional.softplus(fake_over_real).mean()
+
+
+def adversarial_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Loss of the generator: generated beds are to look likelier than the mean surveyed one.
+
+    The discriminator's loss with the two sides exchanged.
+    """
+    return discriminator_loss(real_logits=fake_logits, fake_logits=real_logits)
+
+
+def generator_loss(
+    y_pred: Tensor,
+    y_true: Tensor,
+    fake_logits: Tensor,
+    real_logits: Tensor,
+    x: Tensor,
+    *,
+    content_weight: float = CONTENT_WEIGHT,
+    adversarial_weight: float = ADVERSARIAL_WEIGHT,
+    topographic_weight: float = TOPOGRAPHIC_WEIGHT,
+    structural_weight: float = STRUCTURAL_WEIGHT,
+) -> Tensor:
+    """Weighted sum of the content, adversarial, topographic and structural losses.
+
+    Parameters
+    ----------
+    y_pred, y_true
+        Predicted and surveyed bed, (n, 1, 4h, 4w).
+    fake_logits, real_logits
+        What the discriminator makes of y_pred and y_true, (n, 1).
+    x
+        The prior, as in :func:`topographic_loss`.
+    content_weight, adversarial_weight, topographic_weight, structural_weight
+        The weights; the defaults are the published ones.
+
+    Returns
+    -------
+    Tensor
+        One value.
+    """
+    return (
+        content_weight * content_loss(y_pred, y_true)
+        + adversarial_weight * adversarial_loss(real_logits, fake_logits)
+        + topographic_weight * topographic_loss(y_pred, x)
+        + structural_weight * structural_loss(y_pred, y_true)
+    )
+
+
+def _check_same_shape(y_pred: Tensor, y_true: Tensor) -> None:
+    if y_pred.shape != y_true.shape:
+        raise ValueError(
+            f"y_true: expected shape {tuple(y_pred.shape)} as y_pred, found {tuple(y_true.shape)}"
+        )

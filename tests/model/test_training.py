@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deepbedmap.errors import InvalidDataError
+from deepbedmap.model import losses
+from deepbedmap.model.checkpoints import load_chainer_npz
+from deepbedmap.model.networks import Discriminator, Generator
+from deepbedmap.model.training import adversarial_step, paper_optimizer
+
+Batch = dict[str, Tensor]
+
+
+@pytest.fixture
+def batch(grids: Callable[..., Batch]) -> Batch:
+    return {**grids(3), "y": torch.randn(3, 1, 36, 36)}
+
+
+@pytest.fixture
+def networks(small_generator: Callable[..., Generator]) -> tuple[Generator, Discriminator]:
+    return small_generator(), Discriminator()
+
+
+def _step(
+    networks: tuple[nn.Module, nn.Module], batch: Batch, *, detached: bool = False
+) -> dict[str, float]:
+    optimizers = (paper_optimizer(network.parameters()) for network in networks)
+    return adversarial_step(*networks, *optimizers, batch, detached=detached)
+
+
+def _state(network: nn.Module) -> Batch:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def test_two_steps_on_the_original_tiles_repeat_the_original_metrics(
+    published: dict[str, Any],
+    reference: Callable[[str], Batch],
+    chainer_weights: Callable[[str], dict[str, Any]],
+) -> None:
+    arrays = reference("generator_forward")
+    batch = {name: arrays[f"a_{name}"] for name in ("x", "w1", "w2", "w3")}
+    batch["y"] = reference("losses")["y_true"]
+    generator = load_chainer_npz(chainer_weights("generator"), Generator(1))
+    discriminator = load_chainer_npz(chainer_weights("discriminator"), Discriminator())
+    optimizers = (
+        paper_optimizer(generator.parameters()),
+        paper_optimizer(discriminator.parameters()),
+    )
+    first, second = (
+        adversarial_step(generator, discriminator, *optimizers, batch, detached=True)
+        for _ in range(2)
+    )
+    for name, value in first.items():
+        assert value == pytest.approx(published["training"][0][name], rel=1e-3), name
+
+    # Adam's first update is the sign of each gradient, and with these random weights a change of
+    # 1e-10 in one grows to 1e-3 of the bed in one step: in float32 the second step repeats only
+    # within its own spread (24 runs with weights changed by 1e-7, standard deviations: d_loss
+    # 0.061, g_loss 0.016, psnr 0.016, ssim 0.003).
+    for name, spread in {"d_loss": 0.061, "g_loss": 0.016, "psnr": 0.016, "ssim": 0.0032}.items():
+        assert second[name] == pytest.approx(published["training"][1][name], abs=4 * spread), name
+
+
+def test_a_step_changes_both_networks_and_the_metrics_are_those_before_it(
+    networks: tuple[Generator, Discriminator], batch: Batch
+) -> None:
+    before = [_state(network) for network in networks]
+    inputs = [batch[name] for name in ("x", "w1", "w2", "w3")]
+    with torch.no_grad():
+        y_pred = networks[0](*inputs)
+    metrics = _step(networks, batch)
+    assert metrics.keys() == {"d_loss", "d_accuracy", "g_loss", "psnr", "ssim"}
+    assert metrics["psnr"] == pytest.approx(losses.psnr(y_pred, batch["y"]).item())
+    assert metrics["ssim"] == pytest.approx(losses.ssim(y_pred, batch["y"]).item(), abs=1e-6)
+    assert 0 <= metrics["d_accuracy"] <= 1
+    for network, state in zip(networks, before, strict=True):
+        for name, parameter in network.named_parameters():
+            # The relativistic loss takes differences of logits: their common bias cancels.
+            assert name == "linear_2.bias" or not torch.equal(parameter, state[name]), name
+
+
+def test_the_generator_feels_the_discriminator_unless_detached(
+    small_generator: Callable[..., Generator], batch: Batch
+) -> None:
+    start = _state(small_generator())
+
+    def gradient_beside(seed: int, *, detached: bool) -> Tensor:
+        torch.manual_seed(seed)
+        networks = small_generator(), Discriminator()
+        networks[0].load_state_dict(start)
+        _step(networks, batch, detached=detached)
+        gradient = networks[0].get_parameter("final_conv_layer2.deform_conv.weight").grad
+        assert gradient is not None
+        return gradient
+
+    assert torch.equal(gradient_beside(1, detached=True), gradient_beside(2, detached=True))
+    assert not torch.equal(gradient_beside(1, detached=False), gradient_beside(2, detached=False))
+
+
+def test_the_live_gradient_is_that_of_the_relativistic_average_loss(
+    networks: tuple[Generator, Discriminator], batch: Batch
+) -> None:
+    generator, discriminator = (network.double() for network in networks)
+    batch = {name: tensor.double() for name, tensor in batch.items()}
+    inputs = [batch[name] for name in ("x", "w1", "w2", "w3")]
+    with torch.no_grad():
+        # Fresh weights put every offset beside 0, where a bilinear surface has its kink.
+        for parameter in generator.parameters():
+            parameter.mul_(10)
+    start = _state(generator)
+    still = torch.optim.SGD(discriminator.parameters(), lr=0.0)
+    adversarial_step(
+        generator, discriminator, paper_optimizer(generator.parameters()), still, batch
+    )
+    gradients = [parameter.grad.clone() for parameter in generator.parameters()]
+
+    def loss() -> Tensor:
+        y_pred = generator(*inputs)
+        logits = {"fake_logits": discriminator(y_pred), "real_logits": discriminator(batch["y"])}
+        return losses.generator_loss(y_pred, batch["y"], x=batch["x"], **logits)
+
+    generator.load_state_dict(start)
+    direction = [gradient / gradient.norm() for gradient in gradients]
+    with torch.no_grad():
+        values = []
+        for shift in (1e-7, -2e-7):
+            for parameter, way in zip(generator.parameters(), direction, strict=True):
+                parameter.add_(way, alpha=shift)
+            values.append(loss().item())
+    slope = (values[0] - values[1]) / 2e-7
+    assert slope == pytest.approx(sum(g.norm().item() for g in gradients), rel=1e-4)
+
+
+def test_the_generators_update_adds_nothing_to_the_discriminators_gradients(
+    networks: tuple[Generator, Discriminator], batch: Batch
+) -> None:
+    generator, discriminator = networks
+    with torch.no_grad():
+        fake = generator(*(batch[name] for name in ("x", "w1", "w2", "w3")))
+    losses.discriminator_loss(discriminator(batch["y"]), discriminator(fake)).backward()
+    alone = {name: weight.grad.clone() for name, weight in discriminator.named_parameters()}
+    _step(networks, batch)
+    for name, weight in discriminator.named_parameters():
+        torch.testing.assert_close(weight.grad, alone[name], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["x", "w1", "w2", "w3", "y"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_tile_with_gaps_is_refused_by_number_before_anything_changes(
+    name: str, value: float, networks: tuple[Generator, Discriminator], batch: Batch
+) -> None:
+    batch[name][2, 0, 3:5, 3] = value
+    before = [_state(network) for network in networks]
+    with pytest.raises(
+        InvalidDataError, match=rf"tile 2, field {name}: .* found 2 cells"
+    ) as caught:
+        _step(networks, batch)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InvalidDataError, match="tile 317"):
+        _step(networks, {**batch, "index": torch.tensor([5, 6, 317])})
+    for network, state in zip(networks, before, strict=True):
+        assert all(torch.equal(tensor, state[key]) for key, tensor in _state(network).items())
+
+
+def test_a_batch_of_one_tile_is_refused(
+    networks: tuple[Generator, Discriminator], batch: Batch
+) -> None:
+    with pytest.raises(ValueError, match="at least 2 tiles, found 1"):
+        _step(networks, {name: tensor[:1] for name, tensor in batch.items()})
+
+
+def test_the_optimizer_is_the_published_codes() -> None:
+    optimizer = paper_optimizer([nn.Parameter(torch.zeros(1))])
+    settings = optimizer.defaults
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert (settings["lr"], settings["betas"], settings["eps"]) == (1.7e-4, (0.9, 0.999), 1e-8)
