@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import rasterio.errors
 import rioxarray
 import xarray as xr
@@ -48,7 +47,7 @@ def open_raster(
         ``.h5``).
     variable
         Variable of a NetCDF file; needed where the file has more than one raster. Several become
-        bands of those names, in their order.
+        bands of those names, in their order, chunked with dask.
     bands
         One band, or several in order, counted from 1; all of them by default.
     crs
@@ -71,10 +70,10 @@ def open_raster(
     """
     path = Path(path)
     if variable is not None and not isinstance(variable, str):
-        parts = [open_raster(path, name, bands, crs) for name in variable]
-        stacked = xr.concat(
-            parts, pd.Index(list(variable), name="band"), combine_attrs="drop_conflicts"
-        )
+        # Only dask concatenates without reading what it concatenates.
+        parts = [chunked(open_raster(path, name, bands, crs)) for name in variable]
+        names = xr.DataArray(list(variable), dims="band", name="band")
+        stacked = xr.concat(parts, names, combine_attrs="drop_conflicts").rename(None)
         stacked.encoding["source"] = str(path)
         return stacked
     if not path.is_file():
@@ -116,6 +115,29 @@ def open_raster(
     opened: xr.DataArray = raster.rio.write_crs(stated if stated is not None else crs)
     opened.encoding = {**encoding, "grid_mapping": "spatial_ref"}
     return opened
+
+
+def chunked(raster: xr.DataArray) -> xr.DataArray:
+    """Chunks of whole blocks of the file, small enough that a window does not read far beyond."""
+    import dask
+
+    with dask.config.set({"array.chunk-size": "8MiB"}):
+        return raster.chunk("auto")
+
+
+def velocity_components(path: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """Names of a NetCDF file's variables vx and vy, whatever their case; None without them."""
+    path = Path(path)
+    if path.suffix.lower() not in _NETCDF_SUFFIXES or not path.is_file():
+        return None
+    import h5netcdf
+
+    try:
+        with h5netcdf.File(path) as file:
+            names = {name.lower(): name for name in file.variables}
+    except (OSError, ValueError):
+        return None  # open_raster says what is wrong with it
+    return (names["vx"], names["vy"]) if {"vx", "vy"} <= names.keys() else None
 
 
 def _open_netcdf(path: Path, variable: str | None) -> xr.DataArray:
@@ -430,7 +452,7 @@ def sample(grid: xr.DataArray, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArra
         _taps((points[inside] - first) / step, count, "linear")
         for points, (first, step, count) in zip((x, y), _axes(grid), strict=True)
     )
-    block = _read(grid, rows, columns)
+    block = _read(grid, rows, columns, grid.rio.nodata)
     hole = np.isnan(block)
     block = np.where(hole, 0.0, block)
     total = np.zeros(int(inside.sum()))
@@ -466,28 +488,42 @@ def interpolate(
         float64 (rows, columns) or (bands, rows, columns), in the order of y and x. NaN where a cell
         that has a weight is nodata. Beyond the outermost centres the outermost cells' values hold.
     """
+    return reader(raster)(x, y, method)
+
+
+Reader = Callable[[npt.ArrayLike, npt.ArrayLike, Method], npt.NDArray[np.float64]]
+
+
+def reader(raster: xr.DataArray) -> Reader:
+    """What :func:`interpolate` does, as a function for many lattices on the same raster."""
     raster = north_up(raster)
-    columns, rows = (
-        _taps((np.asarray(points, np.float64) - first) / step, count, method)
-        for points, (first, step, count) in zip((x, y), _axes(raster), strict=True)
-    )
-    block = _read(raster, rows, columns)
-    hole = np.isnan(block)
-    some_hole = bool(hole.any())
-    block = np.where(hole, 0.0, block)
-    for axis, taps in ((-2, rows), (-1, columns)):
-        shape = (-1, 1) if axis == -2 else (1, -1)
-        total: Any = 0.0
-        spoilt: Any = False
-        for index, weight in zip(*_relative(taps), strict=True):
-            weight = weight.reshape(shape)
-            total = total + weight * block.take(index, axis)
-            if some_hole:
-                spoilt = spoilt | hole.take(index, axis)
-        block, hole = total, spoilt
-    if some_hole:
-        block[hole] = np.nan
-    return np.asarray(block)
+    axes = _axes(raster)
+    nodata = raster.rio.nodata
+
+    def read(x: npt.ArrayLike, y: npt.ArrayLike, method: Method) -> npt.NDArray[np.float64]:
+        columns, rows = (
+            _taps((np.asarray(points, np.float64) - first) / step, count, method)
+            for points, (first, step, count) in zip((x, y), axes, strict=True)
+        )
+        block = _read(raster, rows, columns, nodata)
+        hole = np.isnan(block)
+        some_hole = bool(hole.any())
+        block = np.where(hole, 0.0, block)
+        for axis, taps in ((-2, rows), (-1, columns)):
+            shape = (-1, 1) if axis == -2 else (1, -1)
+            total: Any = 0.0
+            spoilt: Any = False
+            for index, weight in zip(*_relative(taps), strict=True):
+                weight = weight.reshape(shape)
+                total = total + weight * block.take(index, axis)
+                if some_hole:
+                    spoilt = spoilt | (hole.take(index, axis) & (weight != 0))
+            block, hole = total, spoilt
+        if some_hole:
+            block[hole] = np.nan
+        return np.asarray(block)
+
+    return read
 
 
 _Taps = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
@@ -532,15 +568,12 @@ def _relative(taps: _Taps) -> _Taps:
     return taps[0] - taps[0].min(), taps[1]
 
 
-def _read(raster: xr.DataArray, rows: _Taps, columns: _Taps) -> npt.NDArray[np.float64]:
-    part = raster.isel(
-        {
-            dim: slice(int(taps[0].min()), int(taps[0].max()) + 1)
-            for dim, taps in (("y", rows), ("x", columns))
-        }
-    )
-    block = part.to_numpy().astype(np.float64)
-    nodata = raster.rio.nodata
+def _read(
+    raster: xr.DataArray, rows: _Taps, columns: _Taps, nodata: float | None
+) -> npt.NDArray[np.float64]:
+    """The cells that the taps need, as float64, nodata as NaN; the raster is north up."""
+    row, column = (slice(int(taps[0].min()), int(taps[0].max()) + 1) for taps in (rows, columns))
+    block = raster.variable[..., row, column].to_numpy().astype(np.float64)
     if nodata is not None and not np.isnan(nodata):
         block[block == nodata] = np.nan
     return block

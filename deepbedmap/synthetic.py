@@ -27,6 +27,7 @@ import pandas as pd
 import pyproj
 import xarray as xr
 import yaml
+from scipy import fft
 from scipy.ndimage import map_coordinates
 
 from deepbedmap import grids, rasters, repository
@@ -266,7 +267,7 @@ def self_affine(
     across = (ky * np.cos(direction) - kx * np.sin(direction)) / np.sqrt(elongation)
     power = (1 + (along**2 + across**2) * wavelength**2) ** -(hurst + 1)
     power[0, 0] = 0
-    field = np.fft.irfft2(np.fft.rfft2(random.standard_normal(shape)) * np.sqrt(power), shape)
+    field = fft.irfft2(fft.rfft2(random.standard_normal(shape)) * np.sqrt(power), shape)
     scaled: Array = field / field.std()
     return scaled
 
@@ -313,12 +314,13 @@ def make_glacier(
     slip_weights = _hat_weights(slip, log_slip)
     turn_weights = _hat_weights(turn, np.array([-1.0, 0.0, 1.0]))
 
+    imprint = _imprint(relief, slipperiness, c)
     elevation, east, north = (np.zeros(shape) for _ in range(3))
     for node, turned in enumerate((-1.0, 0.0, 1.0)):
         towards = direction + turned * np.radians(c.direction_swing)
         for ratio, slip_weight in zip(c.slip_ratios, slip_weights, strict=True):
             weight = slip_weight * turn_weights[node]
-            rise, along, across = _imprint(relief, slipperiness, towards, ratio, c)
+            rise, along, across = imprint(towards, ratio)
             elevation += weight * rise
             east += weight * (along * np.cos(towards) - across * np.sin(towards))
             north += weight * (along * np.sin(towards) + across * np.cos(towards))
@@ -354,9 +356,12 @@ def make_glacier(
 
 
 def _imprint(
-    relief: Array, slipperiness: Array, towards: float, slip_ratio: float, c: Configuration
-) -> tuple[Array, Array, Array]:
-    """Surface elevation (m) and velocity along and across flow (m/yr) that the bed causes."""
+    relief: Array, slipperiness: Array, c: Configuration
+) -> Callable[[float, float], list[Array]]:
+    """What the bed causes, as a function of the direction of flow (radians) and the slip ratio.
+
+    That gives surface elevation (m), and velocity along and across flow (m/yr).
+    """
     rows, columns = relief.shape
     to_metres = 2 * np.pi * c.thickness
     ky, kx = np.meshgrid(
@@ -366,21 +371,22 @@ def _imprint(
     )
     length = np.hypot(kx, ky)
     solved = (length > 0) & (length <= to_metres / c.shortest_wavelength)
-    along = kx[solved] * np.cos(towards) + ky[solved] * np.sin(towards)
-    across = ky[solved] * np.cos(towards) - kx[solved] * np.sin(towards)
-    to_bed, to_slipperiness = response(along, across, slip_ratio, c.surface_slope)
-    bed = np.fft.rfft2(relief)[solved]
-    slippery = np.fft.rfft2(slipperiness)[solved]
-    fields = []
-    for quantity, from_bed in enumerate((1.0, *(2 * [c.deformation_speed / c.thickness]))):
-        from_slipperiness = from_bed * c.thickness
-        spectrum = np.zeros(length.shape, complex)
-        spectrum[solved] = (
-            from_bed * to_bed[quantity] * bed
-            + from_slipperiness * to_slipperiness[quantity] * slippery
-        )
-        fields.append(np.fft.irfft2(spectrum, relief.shape))
-    return fields[0], fields[1], fields[2]
+    kx, ky = kx[solved], ky[solved]
+    bed, slippery = fft.rfft2(relief)[solved], fft.rfft2(slipperiness)[solved]
+    units = (c.thickness, c.deformation_speed, c.deformation_speed)
+
+    def caused(towards: float, slip_ratio: float) -> list[Array]:
+        along = kx * np.cos(towards) + ky * np.sin(towards)
+        across = ky * np.cos(towards) - kx * np.sin(towards)
+        answers = zip(units, *response(along, across, slip_ratio, c.surface_slope), strict=True)
+        fields = []
+        for unit, to_bed, to_slipperiness in answers:
+            spectrum = np.zeros(length.shape, complex)
+            spectrum[solved] = unit * (to_bed * bed / c.thickness + to_slipperiness * slippery)
+            fields.append(fft.irfft2(spectrum, relief.shape))
+        return fields
+
+    return caused
 
 
 def _hat_weights(values: Array, nodes: Array) -> list[Array]:

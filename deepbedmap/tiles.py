@@ -156,10 +156,11 @@ def cut_tiles(
     width, height = _shape(boxes, cell)
     bands = raster.sizes[raster.dims[0]] if raster.ndim == 3 else 1
     tiles = np.empty((len(boxes), bands, height, width), np.float32)
+    read = rasters.reader(raster)
     for number, (xmin, _, _, ymax) in enumerate(boxes):
         x = xmin + (np.arange(width) + 0.5) * cell
         y = ymax - (np.arange(height) + 0.5) * cell
-        tile = rasters.interpolate(raster, x, y, method)
+        tile = read(x, y, method)
         hole = np.isnan(tile)
         if fill is not None and hole.any():
             if fill == "error":

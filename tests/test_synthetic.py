@@ -133,7 +133,7 @@ def test_the_registry_holds_the_true_checksums_and_no_local_raw_files_before_a_f
 
 
 def test_the_prior_is_made_from_sparse_lines_alone(repository):
-    folder, glaciers, _ = repository
+    folder, _, _ = repository
     prior = rasters.open_raster(folder / "lowres" / "MadeUpPrior.tif")
     known = points.read_points(folder / "highres" / f"{synthetic.RECONNAISSANCE}.json")
     at_lines = known["z"] - rasters.sample(prior, known["x"], known["y"])

@@ -242,9 +242,8 @@ class FlowAlignedGenerator(nn.Module):
 
     def _inputs(self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> tuple[Tensor, ...]:
         bed = (x - x.mean((1, 2, 3), keepdim=True)) / self.BED
-        smooth = functional.avg_pool2d(functional.pad(w1, (10,) * 4, mode="replicate"), 21, 1)
         surface = torch.cat(
-            (_without_plane(w1) / self.SURFACE, (w1 - smooth) / self.SHORT_SURFACE), dim=1
+            (_without_plane(w1) / self.SURFACE, (w1 - _smooth(w1)) / self.SHORT_SURFACE), dim=1
         )
         mean = w2.mean((2, 3), keepdim=True)
         speed = mean.norm(dim=1, keepdim=True).clamp_min(1.0)
@@ -278,6 +277,12 @@ def _mirror(grid: Tensor) -> Tensor:
     """Swap north and south; two bands are a vector's."""
     grid = grid.flip(2)
     return torch.stack((grid[:, 0], -grid[:, 1]), dim=1) if grid.shape[1] == 2 else grid
+
+
+def _smooth(grid: Tensor, cells: int = 21) -> Tensor:
+    """Mean over a square of cells around each cell, the edges carried on outward."""
+    grid = functional.pad(grid, (cells // 2,) * 4, mode="replicate")
+    return functional.avg_pool2d(functional.avg_pool2d(grid, (cells, 1), 1), (1, cells), 1)
 
 
 def _without_plane(grid: Tensor) -> Tensor:

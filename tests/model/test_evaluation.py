@@ -76,7 +76,7 @@ def test_a_grid_on_disk_scores_as_in_memory(tmp_path):
 def test_picks_in_another_crs_are_refused():
     picks = line([1.0])
     picks.attrs["crs"] = "EPSG:3413"
-    with pytest.raises(InvalidDataError, match="crs: expected EPSG:3031.*found EPSG:3413"):
+    with pytest.raises(InvalidDataError, match=r"crs: expected EPSG:3031.*found EPSG:3413"):
         evaluate(plane(), picks)
 
 

@@ -1,0 +1,286 @@
+"""Every stage once, on made-up glaciers: from raw survey files to a scored bed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import shapely
+import torch
+import xarray as xr
+from torch import nn
+
+from deepbedmap import download, figures, grids, points, rasters, registry, synthetic, tiles
+from deepbedmap.figures import Panel
+from deepbedmap.model import checkpoints, evaluation, networks, prediction, training
+from deepbedmap.model.dataset import PADDING, Inputs, TrainingSet, cut_inputs
+from deepbedmap.rasters import Bounds
+
+logger = logging.getLogger(__name__)
+
+BUFFER = 11_000.0
+"""Least distance (m) of a training tile from a validation tile or a test pick."""
+
+STEPS = 600
+"""Training steps: some two minutes on two cores."""
+
+TEST = next(survey.citekey for survey in synthetic.SURVEYS if survey.role == "test")
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What is known of the made-up glaciers once their registry has been fetched and read.
+
+    Attributes
+    ----------
+    registry
+        The made-up registry.
+    picks
+        Those of each detailed survey, by citekey.
+    reconnaissance
+        Those of the sparse lines over all glaciers, of which the prior is made.
+    inputs
+        Prior, surface, velocity and accumulation of all glaciers.
+    bounds
+        The window of the test glacier that is predicted: all but the margin the inputs need.
+    """
+
+    registry: registry.Registry
+    picks: dict[str, pd.DataFrame]
+    reconnaissance: pd.DataFrame
+    inputs: Inputs
+    bounds: Bounds
+
+    @property
+    def held_out(self) -> pd.DataFrame:
+        """Picks of the test glacier, where the prior's bicubic interpolation has a value too."""
+        # Its stencil reaches one cell of the prior further than the inputs' margin.
+        return within(self.picks[TEST], _inside(self.bounds))
+
+
+def run(
+    out: Path,
+    seed: int = 0,
+    steps: int = STEPS,
+    configuration: synthetic.Configuration | None = None,
+    report: Report = logger.info,
+    advance: training.Advance | None = None,
+) -> dict[str, Any]:
+    """Make glaciers, survey them, grid, train, predict and score.
+
+    Four glaciers give training tiles, a fifth validation tiles. The sixth is the test: of it
+    nothing is known but the prior and the inputs, and its survey lines are only ever scored on.
+
+    Parameters
+    ----------
+    out
+        Folder for ``bed.tif``, ``bed.nc``, ``comparison.png``, ``scores.json``,
+        ``checkpoint.safetensors`` and ``repository/``, the made-up registry with its data.
+    seed
+        Another seed gives other glaciers and another start of the network.
+    steps
+        Training steps of 8 tiles.
+    report
+        Told what is being done, a line a stage.
+    advance
+        Told of each training step.
+
+    Returns
+    -------
+    dict
+        What ``scores.json`` holds: for each of ``model``, ``bicubic`` (the prior) and
+        ``gridding`` (of all picks that are not held out) the fields of
+        :class:`deepbedmap.model.evaluation.Scores`; ``seed``, ``seconds``, ``steps``.
+    """
+    start = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    surveyed = prepare(out / "repository", seed, configuration, report)
+
+    report("gridding, and cutting tiles")
+    parts = cut_parts(surveyed)
+
+    report(f"training on {len(parts['training'])} tiles, {steps} steps")
+    network, history = train(parts, seed, steps, advance)
+    checkpoint = checkpoints.save(
+        network, out / "checkpoint.safetensors", seed=seed, steps=steps, metrics=history[-1]
+    )
+
+    report("predicting the glacier that gave no training data")
+    provenance = {
+        "checkpoint": checkpoint.name,
+        "inputs": {
+            dataset.citekey: [file.sha256 for file in dataset.files]
+            for dataset in surveyed.registry
+            if dataset.folder != "highres"
+        },
+    }
+    bed = prediction.predict(
+        checkpoints.load(checkpoint).network,
+        surveyed.inputs,
+        surveyed.bounds,
+        provenance=provenance,
+    )
+    rasters.write_geotiff(bed, out / "bed.tif")
+    rasters.write_netcdf(bed, out / "bed.nc")
+
+    report("scoring at held-out picks")
+    held_out = surveyed.held_out
+    beds = {
+        "model": bed,
+        "bicubic": interpolate_prior(surveyed.inputs.prior, bed),
+        "gridding": grid_known(surveyed.reconnaissance, bed),
+    }
+    scores: dict[str, Any] = {
+        method: asdict(evaluation.evaluate(grid, held_out)) for method, grid in beds.items()
+    }
+    truth = grids.grid_points(held_out, region=surveyed.bounds)
+    figures.compare(
+        [
+            Panel(f"prior, bicubic: RMSE {scores['bicubic']['rmse']:.0f} m", beds["bicubic"]),
+            Panel(f"model: RMSE {scores['model']['rmse']:.0f} m", bed),
+            Panel("held-out survey, gridded", truth),
+            Panel("model minus held-out survey", bed - truth, "difference"),
+        ],
+        out / "comparison.png",
+        source=f"Made-up glacier, seed {seed}; {len(held_out)} held-out picks. "
+        "Nothing here was observed.",
+    )
+    scores |= {"seed": seed, "steps": steps, "seconds": round(time.perf_counter() - start, 1)}
+    part = out / "scores.json.part"
+    part.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    part.replace(out / "scores.json")
+    return scores
+
+
+def prepare(
+    folder: Path,
+    seed: int,
+    configuration: synthetic.Configuration | None = None,
+    report: Report = logger.info,
+) -> Surveyed:
+    """Make and survey the glaciers, fetch what their registry lists, and read it.
+
+    Parameters are those of :func:`run`; ``folder`` is for the made-up registry and its data.
+    """
+    report("making and surveying six glaciers")
+    glaciers = synthetic.write_repository(folder, seed, configuration)
+
+    report("fetching what the registry lists, and verifying checksums")
+    entries = registry.load(folder / "data_list.yml")
+    download.fetch(
+        [dataset.citekey for dataset in entries],
+        registry=entries,
+        data_dir=folder,
+        progress=False,
+    )
+
+    report("reading picks and rasters")
+    pipelines = folder / "highres"
+    return Surveyed(
+        registry=entries,
+        picks={
+            survey.citekey: points.read_points(pipelines / survey.pipeline)
+            for survey in synthetic.SURVEYS
+        },
+        reconnaissance=points.read_points(pipelines / f"{synthetic.RECONNAISSANCE}.json"),
+        inputs=open_inputs(folder),
+        bounds=_inside(glaciers[TEST].bounds),
+    )
+
+
+def train(
+    parts: dict[str, TrainingSet],
+    seed: int,
+    steps: int,
+    advance: training.Advance | None = None,
+    around: Callable[[nn.Module], nn.Module] = lambda network: network,
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Train the demo's network; ``around`` may wrap it first, to see what it needs to know."""
+    torch.manual_seed(seed)
+    network = around(networks.FlowAlignedGenerator())
+    history = training.train(
+        network,
+        parts["training"],
+        validation=parts["validation"],
+        steps=steps,
+        seed=seed,
+        advance=advance,
+    )
+    return network, history
+
+
+def open_inputs(repository: Path) -> Inputs:
+    """Read the made-up prior, surface, velocity and accumulation into memory."""
+    misc = repository / "misc"
+    return Inputs(
+        prior=rasters.open_raster(repository / "lowres" / "MadeUpPrior.tif").load(),
+        surface=rasters.open_raster(misc / "MadeUpSurface.tif").load(),
+        velocity=rasters.open_raster(misc / "MadeUpVelocity.nc", ("vx", "vy")).load(),
+        accumulation=rasters.open_raster(misc / "MadeUpAccumulation.tif").load(),
+    )
+
+
+def cut_parts(surveyed: Surveyed) -> dict[str, TrainingSet]:
+    """Grid each survey and cut its complete windows, by the part that the survey plays.
+
+    Training windows overlap by two thirds, validation windows not at all. A window of one part
+    that lies within 11 km of picks of another is left out.
+    """
+    picks, inputs = surveyed.picks, surveyed.inputs
+    covered = {citekey: shapely.box(*grids.region_of(table)) for citekey, table in picks.items()}
+    known = shapely.box(*_inside(rasters.bounds_of(inputs.prior)))
+    steps = {"training": 12, "validation": 36}
+    tiles_of: dict[str, list[dict[str, Any]]] = {role: [] for role in steps}
+    for survey in synthetic.SURVEYS:
+        if survey.role not in steps:
+            continue
+        grid = grids.grid_points(picks[survey.citekey])
+        windows = tiles.find_windows(grid, step=steps[survey.role])
+        windows = windows[windows.within(known)]
+        for other in synthetic.SURVEYS:
+            if other.role != survey.role:
+                windows = windows[~windows.dwithin(covered[other.citekey], BUFFER)]
+        cut = cut_inputs(windows, inputs)
+        cut["y"] = tiles.cut_tiles(grid, windows)
+        complete = np.all([np.isfinite(a).all(axis=(1, 2, 3)) for a in cut.values()], axis=0)
+        tiles_of[survey.role].append({name: array[complete] for name, array in cut.items()})
+    return {
+        role: TrainingSet({name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
+        for role, parts in tiles_of.items()
+    }
+
+
+def interpolate_prior(prior: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
+    """Bicubic interpolation of the prior at the cells of a grid."""
+    values = rasters.interpolate(prior, like.x.to_numpy(), like.y.to_numpy(), "cubic")
+    return like.copy(data=values.astype(np.float32))
+
+
+def grid_known(known: pd.DataFrame, like: xr.DataArray) -> xr.DataArray:
+    """Gridding of all picks that were known, however far apart their lines, on a grid's cells."""
+    # A margin, so that lines just outside support the spline at the edge.
+    xmin, ymin, xmax, ymax = rasters.bounds_of(like)
+    region = xmin - PADDING, ymin - PADDING, xmax + PADDING, ymax + PADDING
+    grid = grids.grid_points(within(known, region), max_gap=60, region=region)
+    return grid.sel(x=like.x, y=like.y, method="nearest").assign_coords(x=like.x, y=like.y)
+
+
+def within(picks: pd.DataFrame, bounds: Bounds) -> pd.DataFrame:
+    """Picks that lie in a box."""
+    xmin, ymin, xmax, ymax = bounds
+    return picks[picks["x"].between(xmin, xmax) & picks["y"].between(ymin, ymax)]
+
+
+def _inside(bounds: Bounds) -> Bounds:
+    """Bounds less the margin that the inputs need."""
+    xmin, ymin, xmax, ymax = bounds
+    return xmin + PADDING, ymin + PADDING, xmax - PADDING, ymax - PADDING
