@@ -148,6 +148,7 @@ def _tiles(
     network.eval()
     for start in range(0, len(boxes), batch_size):
         tiles = cut_inputs(boxes[start : start + batch_size], inputs).values()
+        complete = np.all([np.isfinite(tile).all(axis=(1, 2, 3)) for tile in tiles], axis=0)
         with torch.inference_mode():
             beds: Tensor = network(*(torch.from_numpy(tile).to(device) for tile in tiles))
-        yield from beds[:, 0].cpu().numpy()
+        yield from np.where(complete[:, None, None], beds[:, 0].cpu().numpy(), np.nan)

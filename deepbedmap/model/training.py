@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +27,29 @@ LOSS_SCALE = 300.0
 Advance = Callable[[int, dict[str, float]], None]
 
 
-def paper_optimizer(parameters: Iterable[nn.Parameter]) -> Adam:
+class PaperAdam(Adam):
+    """Adam with eps added to the root of the second moment before its bias is corrected.
+
+    This is the published code's form, and that of Kingma & Ba (2015, arXiv 1412.6980), end of
+    section 2. PyTorch adds eps after the correction: at step t its eps has to be this one over
+    sqrt(1 - beta2^t), which is 32 times as much at the first step.
+    """
+
+    def step(self, closure: Any = None) -> Any:
+        """Update all parameters; arguments and result as in :meth:`torch.optim.Adam.step`."""
+        for group in self.param_groups:
+            group["steps"] = group.get("steps", 0) + 1
+            correction = 1 - group["betas"][1] ** group["steps"]
+            group["eps"] = self.defaults["eps"] / math.sqrt(correction)
+        return super().step(closure)
+
+
+def paper_optimizer(parameters: Iterable[nn.Parameter]) -> PaperAdam:
     """Adam as the published code has it: learning rate 1.7e-4, betas 0.9 and 0.999, eps 1e-8.
 
     The paper's table differs: it gives eps 0.1 and a second beta of 0.99.
     """
-    return Adam(parameters, lr=1.7e-4, betas=(0.9, 0.999), eps=1e-8)
+    return PaperAdam(parameters, lr=1.7e-4, betas=(0.9, 0.999), eps=1e-8)
 
 
 def adversarial_step(
@@ -181,7 +199,7 @@ def train(
         loss = functional.huber_loss(y_pred / LOSS_SCALE, y_true / LOSS_SCALE, delta=0.5)
         if not loss.isfinite():
             raise InvalidDataError(
-                f"training diverged at step {step}: the loss is {float(loss)}; lower the learning "
+                f"training diverged at step {step}: the loss is {loss.item()}; lower the learning "
                 f"rate of {learning_rate:g}, or look for tiles with extreme values"
             )
         optimizer.zero_grad(set_to_none=True)

@@ -2,15 +2,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import Tensor, nn
 
 from deepbedmap.model.checkpoints import load_chainer_npz
-from deepbedmap.model.networks import NETWORKS, Discriminator, Generator
+from deepbedmap.model.networks import (
+    NETWORKS,
+    Discriminator,
+    FlowAlignedGenerator,
+    Generator,
+    bicubic,
+)
 
 
 def _parameters(network: nn.Module) -> int:
@@ -126,3 +134,90 @@ def test_every_weight_takes_part_in_the_result(
     for name, parameter in generator.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.any(), name
+
+
+def flow_tiles(count: int = 6) -> list[Tensor]:
+    """Inputs of tiles through which ice flows in all directions."""
+    angle = torch.linspace(0.3, 0.3 + 5, count).view(-1, 1, 1)
+    flow = 300 * torch.stack((angle.cos(), angle.sin()), dim=1)
+    return [
+        300 * torch.randn(count, 1, 11, 11),
+        1_000 + 20 * torch.randn(count, 1, 110, 110),
+        flow + 10 * torch.randn(count, 2, 22, 22),
+        200 + 60 * torch.rand(count, 1, 11, 11),
+    ]
+
+
+def turned(tensors: Sequence[Tensor], quarters: int, mirror: bool) -> list[Tensor]:
+    """What a map shows when it is turned counter-clockwise and then mirrored north to south."""
+    answer = []
+    for tensor in tensors:
+        tensor = torch.rot90(tensor, quarters, (2, 3))
+        if tensor.shape[1] == 2:
+            for _ in range(quarters):
+                tensor = torch.stack((-tensor[:, 1], tensor[:, 0]), dim=1)
+        if mirror:
+            tensor = tensor.flip(2)
+            if tensor.shape[1] == 2:
+                tensor = tensor * torch.tensor([1.0, -1.0]).view(1, 2, 1, 1)
+        answer.append(tensor)
+    return answer
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_map_turned_or_mirrored_gives_the_bed_turned_or_mirrored(quarters, mirror):
+    network = FlowAlignedGenerator(features=8, growth=4, input_features=4)
+    tiles = flow_tiles()
+    with torch.no_grad():
+        expected = turned([network(*tiles)], quarters, mirror)[0]
+        found = network(*turned(tiles, quarters, mirror))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.01)
+
+
+def test_raising_bed_and_surface_raises_the_answer_alike():
+    network = FlowAlignedGenerator(features=8, growth=4, input_features=4)
+    x, w1, w2, w3 = flow_tiles()
+    with torch.no_grad():
+        raised = network(x + 500, w1 + 500, w2, w3) - network(x, w1, w2, w3)
+    torch.testing.assert_close(raised, torch.full_like(raised, 500), rtol=0, atol=0.05)
+
+
+def test_the_answer_of_a_tile_does_not_depend_on_its_batch():
+    network = FlowAlignedGenerator(features=8, growth=4, input_features=4)
+    tiles = flow_tiles()
+    with torch.no_grad():
+        together = network(*tiles)
+        alone = torch.cat([network(*(t[n : n + 1] for t in tiles)) for n in range(6)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=0.01)
+
+
+def test_an_untrained_flow_aligned_network_is_near_the_bicubic_prior():
+    tiles = flow_tiles()
+    with torch.no_grad():
+        correction = FlowAlignedGenerator()(*tiles) - bicubic(tiles[0])
+    assert 0 < float(correction.std()) < 150
+
+
+def test_tiles_that_are_not_square_cannot_be_turned():
+    x, w1, w2, w3 = flow_tiles()
+    with pytest.raises(ValueError, match="since tiles are turned"):
+        FlowAlignedGenerator()(x[..., :9], w1[..., :90], w2[..., :18], w3[..., :9])
+
+
+def test_the_bicubic_prior_is_that_of_the_rasters():
+    from deepbedmap import rasters
+
+    x = torch.randn(1, 1, 11, 13, dtype=torch.float64)
+    cells = {"y": np.arange(11)[::-1] + 0.5, "x": np.arange(13) + 0.5}
+    raster = xr.DataArray(x[0, 0].numpy(), cells, ("y", "x"))
+    east, north = 1 + (np.arange(44) + 0.5) / 4, 10 - (np.arange(36) + 0.5) / 4
+    expected = rasters.interpolate(raster, east, north, "cubic")
+    inner = np.s_[4:-4, 4:-4]
+    np.testing.assert_allclose(bicubic(x)[0, 0].numpy()[inner], expected[inner], atol=1e-12)
+
+
+def test_the_bicubic_prior_of_a_plane_is_that_plane_to_the_edge():
+    plane = torch.arange(11.0)[:, None] * 2 - torch.arange(11.0)
+    fine = 1 + (torch.arange(36) + 0.5) / 4 - 0.5
+    torch.testing.assert_close(bicubic(plane[None, None])[0, 0], fine[:, None] * 2 - fine)
