@@ -18,6 +18,7 @@ import xarray as xr
 from torch import nn
 
 from deepbedmap import download, figures, grids, points, rasters, registry, synthetic, tiles
+from deepbedmap.errors import InvalidDataError
 from deepbedmap.figures import Panel
 from deepbedmap.model import checkpoints, evaluation, networks, prediction, training
 from deepbedmap.model.dataset import PADDING, Inputs, TrainingSet, cut_inputs
@@ -249,10 +250,18 @@ def cut_parts(surveyed: Surveyed) -> dict[str, TrainingSet]:
         for other in synthetic.SURVEYS:
             if other.role != survey.role:
                 windows = windows[~windows.dwithin(covered[other.citekey], BUFFER)]
+        if windows.empty:
+            continue
         cut = cut_inputs(windows, inputs)
         cut["y"] = tiles.cut_tiles(grid, windows)
         complete = np.all([np.isfinite(a).all(axis=(1, 2, 3)) for a in cut.values()], axis=0)
         tiles_of[survey.role].append({name: array[complete] for name, array in cut.items()})
+    for role, parts in tiles_of.items():
+        if not parts:
+            raise InvalidDataError(
+                f"{role}: no survey has a complete window {BUFFER / 1000:g} km from the others; "
+                "space the lines more closely, or the glaciers further apart"
+            )
     return {
         role: TrainingSet({name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
         for role, parts in tiles_of.items()

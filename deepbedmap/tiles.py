@@ -121,8 +121,9 @@ def cut_tiles(
     Returns
     -------
     numpy.ndarray
-        float32 (n, bands, height, width), rows from north to south. Up to half a raster cell
-        beyond its outermost centres, but never beyond its edges, the outermost values hold.
+        float32 (n, bands, height, width), rows from north to south; (0, bands, 0, 0) where
+        there are no windows. Up to half a raster cell beyond its outermost centres, but never
+        beyond its edges, the outermost values hold.
 
     Raises
     ------
@@ -152,9 +153,11 @@ def cut_tiles(
     if padding < 0 or cell <= 0:
         raise ValueError(f"padding {padding} and resolution {cell} must not be negative")
     boxes = boxes + np.array([-padding, -padding, padding, padding])
+    bands = raster.sizes[raster.dims[0]] if raster.ndim == 3 else 1
+    if len(boxes) == 0:
+        return np.empty((0, bands, 0, 0), np.float32)
     _require_inside(boxes, raster, name)
     width, height = _shape(boxes, cell)
-    bands = raster.sizes[raster.dims[0]] if raster.ndim == 3 else 1
     tiles = np.empty((len(boxes), bands, height, width), np.float32)
     read = rasters.reader(raster)
     for number, (xmin, _, _, ymax) in enumerate(boxes):
@@ -194,8 +197,8 @@ def _boxes(
             )
         windows = windows[_EDGES] if set(_EDGES) <= set(windows.columns) else windows.bounds
     boxes = np.asarray(windows, np.float64)
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) == 0:
-        raise ValueError(f"windows must be bounds (n, 4) of at least one, not {boxes.shape}")
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"windows must be bounds (n, 4), not {boxes.shape}")
     return boxes
 
 

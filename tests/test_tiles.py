@@ -288,3 +288,9 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused():
         tiles.split(windows)
     with pytest.raises(ValueError, match="validation"):
         tiles.split(windows, validation=1)
+
+
+def test_no_windows_give_no_tiles():
+    raster = xr.DataArray(np.ones((4, 4)), {"y": np.arange(4.0), "x": np.arange(4.0)}, ("y", "x"))
+    none = tiles.find_windows(raster.where(raster > 1), size=2)
+    assert tiles.cut_tiles(raster.rio.write_crs(3031), none).shape == (0, 1, 0, 0)
