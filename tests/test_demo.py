@@ -14,9 +14,7 @@ from deepbedmap.model import checkpoints
 from deepbedmap.model.evaluation import Scores, evaluate
 from deepbedmap.model.networks import FlowAlignedGenerator
 
-SMALL = synthetic.Configuration(
-    extent=24_000, grid_spacing=250, pick_spacing=250, reconnaissance_spacing=8_000
-)
+SMALL = synthetic.Configuration(extent=24_000, pick_spacing=250, reconnaissance_spacing=8_000)
 
 
 @pytest.fixture(scope="module")
