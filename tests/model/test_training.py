@@ -223,3 +223,65 @@ def test_the_optimizers_eps_joins_the_uncorrected_moment_also_after_a_restart() 
         parameter.grad = torch.full_like(parameter, gradient)
         optimizer.step()
         assert parameter.item() == pytest.approx(weight, rel=1e-9)
+
+
+def _made_up_tiles(count: int, seed: int) -> TrainingSet:
+    """Tiles whose bed is the bicubic prior plus what the surface shows of it."""
+    random = np.random.default_rng(seed)
+    wave = np.cos(np.arange(11) * np.pi / 3) * np.ones((11, 1))
+    coarse = (random.standard_normal((count, 1, 1, 1)) * wave).astype("float32")
+    bump = np.repeat(np.repeat(coarse, 10, 2), 10, 3)
+    x = 300 * random.standard_normal((count, 1, 11, 11)).astype("float32")
+    fine = np.repeat(np.repeat(coarse[:, :, 1:-1, 1:-1], 4, 2), 4, 3)
+    return TrainingSet(
+        {
+            "x": x,
+            "w1": 20 * bump,
+            "w2": np.float32([300, 30]).reshape(1, 2, 1, 1) * np.ones((count, 2, 22, 22)),
+            "w3": np.full((count, 1, 11, 11), 200, "float32"),
+            "y": bicubic(torch.from_numpy(x)).numpy() + 100 * fine,
+        }
+    )
+
+
+def test_training_finds_what_the_surface_shows_of_the_bed() -> None:
+    torch.manual_seed(1)
+    network = FlowAlignedGenerator(features=8, growth=4, input_features=8)
+    history = train(
+        network,
+        _made_up_tiles(64, 0),
+        validation=_made_up_tiles(16, 1),
+        steps=60,
+        batch_size=4,
+        learning_rate=1e-2,
+    )
+    assert len(history) == 10
+    assert history[-1]["step"] == 60
+    assert history[-1]["bicubic_rmse"] > 30
+    assert history[-1]["validation_rmse"] < 0.85 * history[-1]["bicubic_rmse"]
+
+
+def test_training_twice_with_one_seed_gives_one_network() -> None:
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(2)
+        network = FlowAlignedGenerator(features=4, growth=4, input_features=4)
+        train(network, _made_up_tiles(16, 0), steps=3, seed=5)
+        weights.append(torch.cat([weight.flatten() for weight in network.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_each_step_is_told() -> None:
+    told = []
+    network = FlowAlignedGenerator(features=4, growth=4, input_features=4)
+    train(network, _made_up_tiles(8, 0), steps=4, advance=lambda step, _: told.append(step))
+    assert told == [1, 2, 3, 4]
+
+
+def test_a_diverging_loss_stops_the_training_and_leaves_finite_weights() -> None:
+    tiles = _made_up_tiles(8, 0)
+    tiles.tensors["y"] = tiles.tensors["y"] * 1e38
+    network = FlowAlignedGenerator(features=4, growth=4, input_features=4)
+    with pytest.raises(InvalidDataError, match="diverged at step 1"):
+        train(network, tiles, steps=5)
+    assert all(weight.isfinite().all() for weight in network.parameters())
