@@ -62,8 +62,8 @@ class Configuration:
     """Wavelength beyond which the bed's spectrum is flat: the spacing of major troughs."""
 
     hurst_exponent: float = 0.8
-    """Beds are self-affine with exponents of 0.6 to 0.9 (Jordan et al. 2017,
-    doi 10.5194/tc-11-1247-2017)."""
+    """Beds are self-affine (Jordan et al. 2017, doi 10.5194/tc-11-1247-2017); 0.8 is rough enough
+    to leave much between lines and smooth enough to be land."""
 
     elongation: float = 1.8
     """Correlation along flow over correlation across it: ice streams streamline their beds."""
@@ -80,8 +80,8 @@ class Configuration:
 
     slip_ratios: tuple[float, ...] = (8.0, 18.0, 40.0)
     """Basal over deformational speed at which the response is solved; between them it varies
-    slowly from place to place, and is blended. Ice streams have 10 to 100 (Gudmundsson 2003,
-    table 1); a low ratio shows less of the bed."""
+    slowly from place to place, and is blended. Ice streams slide many times faster than they
+    deform, and the more they do, the more of the bed shows (Gudmundsson 2003)."""
 
     direction_swing: float = 20
     """Degrees by which flow turns from a glacier's mean direction, slowly from place to place."""
@@ -98,17 +98,18 @@ class Configuration:
     """Its corner wavelength: sticky spots of a few ice thicknesses."""
 
     shortest_wavelength: float = 1_500
-    """Undulations shorter than this leave no mark on the surface of ice this thick (the transfer
-    falls off as exp(-2 pi thickness / wavelength)); they are not solved for."""
+    """Undulations shorter than this are not solved for: less than 1 % of their height shows at the
+    surface of ice this thick, and the transfer falls off exponentially."""
 
     surface_noise: float = 1
-    """Noise of the surface, white at 100 m: REMA's own error is below 1 m."""
+    """Noise of the surface, white at 100 m: of the order of REMA's."""
 
     velocity_noise: float = 5
-    """Noise of each component of velocity, white at 500 m: that of the older MEaSUREs maps."""
+    """Noise of each component of velocity, white at 500 m: some metres a year, as in mosaics of
+    speckle tracking."""
 
     pick_noise: float = 10
-    """Noise of one pick: crossovers of airborne radar differ by 10 to 50 m."""
+    """Noise of one pick: the range resolution of airborne radar, and more at steep beds."""
 
     pick_spacing: float = 100
     """Distance of picks along a line: 15 to 30 m in real surveys, thinned here for speed."""

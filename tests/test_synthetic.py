@@ -41,6 +41,16 @@ def test_undulations_along_flow_leave_a_steady_surface_alone():
     assert abs(to_bed[2, 0]) < 1e-9
 
 
+@pytest.mark.parametrize("slip_ratio", [40, 90])
+def test_undulations_of_some_ice_thicknesses_show_most_at_the_surface(slip_ratio):
+    # "A local maximum at ... about 3-8 times the mean ice thickness" (Gudmundsson 2003, abstract)
+    wavelengths = np.arange(1.5, 25, 0.25)
+    to_bed, _ = synthetic.response(
+        2 * np.pi / wavelengths, 0 * wavelengths, slip_ratio=slip_ratio, slope=0.005
+    )
+    assert 3 <= wavelengths[np.abs(to_bed[0]).argmax()] <= 8
+
+
 def test_mirrored_undulations_are_answered_by_a_mirrored_surface():
     along, across = np.array([0.7, 0.7]), np.array([0.4, -0.4])
     to_bed, to_slipperiness = synthetic.response(along, across, slip_ratio=20, slope=0.005)
