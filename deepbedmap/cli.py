@@ -348,5 +348,5 @@ def _print_datasets(table: pd.DataFrame, json: bool) -> None:
     elif table.empty:
         typer.echo("no dataset fits")
     else:
-        columns = ["citekey", "folder", "location", "resolution", "licence"]
-        typer.echo(table[columns].fillna("unknown").to_string(index=False))
+        shown = table[["citekey", "folder", "location", "resolution", "licence"]].astype(object)
+        typer.echo(shown.where(shown.notna(), "unknown").to_string(index=False))

@@ -253,12 +253,12 @@ def test_training_finds_what_the_surface_shows_of_the_bed() -> None:
         validation=_made_up_tiles(16, 1),
         steps=60,
         batch_size=4,
-        learning_rate=1e-2,
+        learning_rate=3e-3,
     )
     assert len(history) == 10
     assert history[-1]["step"] == 60
     assert history[-1]["bicubic_rmse"] > 30
-    assert history[-1]["validation_rmse"] < 0.85 * history[-1]["bicubic_rmse"]
+    assert history[-1]["validation_rmse"] < 0.6 * history[-1]["bicubic_rmse"]
 
 
 def test_training_twice_with_one_seed_gives_one_network() -> None:
