@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -61,6 +62,15 @@ class Surveyed:
     inputs: Inputs
     bounds: Bounds
 
+    def checksums(self, folder: str, role: str | None = None) -> dict[str, list[str | None]]:
+        """Checksums of a folder's files by citekey; of surveys, those that play a role."""
+        playing = [survey.citekey for survey in synthetic.SURVEYS if survey.role == role]
+        return {
+            dataset.citekey: [file.sha256 for file in dataset.files]
+            for dataset in self.registry
+            if dataset.folder == folder and (role is None or dataset.citekey in playing)
+        }
+
     @property
     def held_out(self) -> pd.DataFrame:
         """Picks of the test glacier, where the prior's bicubic interpolation has a value too."""
@@ -112,17 +122,18 @@ def run(
     report(f"training on {len(parts['training'])} tiles, {steps} steps")
     network, history = train(parts, seed, steps, advance)
     checkpoint = checkpoints.save(
-        network, out / "checkpoint.safetensors", seed=seed, steps=steps, metrics=history[-1]
+        network,
+        out / "checkpoint.safetensors",
+        seed=seed,
+        steps=steps,
+        metrics=history[-1],
+        trained_on=surveyed.checksums("highres", "training"),
     )
 
     report("predicting the glacier that gave no training data")
     provenance = {
-        "checkpoint": checkpoint.name,
-        "inputs": {
-            dataset.citekey: [file.sha256 for file in dataset.files]
-            for dataset in surveyed.registry
-            if dataset.folder != "highres"
-        },
+        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "inputs": surveyed.checksums("lowres") | surveyed.checksums("misc"),
     }
     bed = prediction.predict(
         checkpoints.load(checkpoint).network,

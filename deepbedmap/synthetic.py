@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import math
+import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from scipy import fft
 from scipy.ndimage import map_coordinates
 
 from deepbedmap import grids, rasters, repository
+from deepbedmap.errors import Fault, InvalidDataError
 
 logger = logging.getLogger(__name__)
 
@@ -690,7 +692,7 @@ def write_repository(
     Parameters
     ----------
     folder
-        Created where it does not exist.
+        Created where it does not exist; made-up glaciers that are there already are replaced.
     seed
         Another seed gives other glaciers.
 
@@ -698,8 +700,14 @@ def write_repository(
     -------
     dict
         The glaciers by the citekey of their survey, with the beds that nobody knows.
+
+    Raises
+    ------
+    InvalidDataError
+        The folder holds something else.
     """
     c = configuration or Configuration()
+    _make_room(folder)
     published = folder / "published"
     for path in (published, folder / "highres"):
         path.mkdir(parents=True, exist_ok=True)
@@ -726,10 +734,29 @@ def write_repository(
         _entry(RECONNAISSANCE, "highres", [path], crs=CRS, pipelines=[f"{RECONNAISSANCE}.json"])
     )
     entries += _write_rasters(glaciers.values(), priors, published)
-    header = "# Made-up glaciers: nothing here was observed.\n"
-    text = header + yaml.safe_dump(entries, sort_keys=False, width=100)
+    text = "# Made-up glaciers: nothing here was observed.\n" + yaml.safe_dump(
+        entries, sort_keys=False, width=100
+    )
     (folder / "data_list.yml").write_text(text, encoding="utf-8")
     return glaciers
+
+
+def _make_room(folder: Path) -> None:
+    """Remove the made-up glaciers of an earlier run, whole or not, and nothing else."""
+    mark = folder / ".made-up"
+    if mark.is_file():
+        shutil.rmtree(folder)
+    elif folder.exists() and any(folder.iterdir()):
+        raise InvalidDataError(
+            Fault(
+                str(folder),
+                expected="an empty folder, or made-up glaciers of an earlier run",
+                found="something else",
+                remedy="choose another folder",
+            )
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text("The demo may delete this folder.\n", encoding="utf-8")
 
 
 def _write_survey(survey: Survey, picks: pd.DataFrame, folder: Path) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def test_the_checkpoint_says_what_made_it(run):
     assert isinstance(checkpoint.network, FlowAlignedGenerator)
     assert checkpoint.metadata["seed"] == 3
     assert checkpoint.metadata["metrics"]["step"] == 10
+    assert list(checkpoint.metadata["trained_on"]) == ["MadeUp1", "MadeUp2", "MadeUp3", "MadeUp4"]
 
 
 def test_progress_is_told(run):

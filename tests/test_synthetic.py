@@ -8,6 +8,7 @@ import xarray as xr
 import yaml
 
 from deepbedmap import download, points, rasters, registry, synthetic
+from deepbedmap.errors import InvalidDataError
 from deepbedmap.synthetic import Configuration
 
 SMALL = Configuration(
@@ -151,3 +152,15 @@ def test_the_prior_is_made_from_sparse_lines_alone(repository):
     between = survey["z"] - rasters.sample(prior, survey["x"], survey["y"])
     assert at_lines.std() < 0.7 * between.std()
     assert prior.attrs["vertical_datum"] == "ellipsoid"
+
+
+def test_glaciers_of_an_earlier_run_are_replaced_and_nothing_else_is(tmp_path):
+    synthetic.write_repository(tmp_path / "glaciers", 6, SMALL)
+    (tmp_path / "glaciers" / "data_list.yml").unlink()  # as if that run had been killed
+    synthetic.write_repository(tmp_path / "glaciers", 7, SMALL)
+    assert (tmp_path / "glaciers" / "data_list.yml").is_file()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").touch()
+    with pytest.raises(InvalidDataError, match="thesis: expected an empty folder"):
+        synthetic.write_repository(tmp_path / "thesis", 7, SMALL)
+    assert (tmp_path / "thesis" / "chapter1.tex").is_file()
