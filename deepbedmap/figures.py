@@ -107,7 +107,7 @@ def compare(panels: Sequence[Panel], path: str | os.PathLike[str], source: str =
             )
     part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        figure.savefig(part, dpi=150)
+        figure.savefig(part, dpi=150, crop="+m0.2c")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
