@@ -75,7 +75,13 @@ def test_the_wheel_holds_the_flat_files_and_no_raw_data(wheel):
         if name.startswith("deepbedmap/_repository/")
     }
     flat = {"data_list.yml"}
-    for pattern in ("catalog/*.yml", "highres/*.json", "highres/README.md", "validation/*"):
+    for pattern in (
+        "catalog/*.yml",
+        "highres/*.json",
+        "*res/README.md",
+        "misc/README.md",
+        "validation/*",
+    ):
         flat |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern)}
     assert held == flat
     assert {f"highres/{name}" for dataset in registry.load() for name in dataset.pipelines} < held

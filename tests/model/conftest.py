@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rioxarray  # noqa: F401  # gives grids their CRS
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from deepbedmap.model.dataset import Inputs
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +89,35 @@ def _array(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
     elif leaf == "beta":
         values *= np.float32(0.1)
     return values
+
+
+@pytest.fixture
+def inputs() -> Callable[..., Inputs]:
+    """Rasters of 30 km by 30 km: prior and surface are a plane, or what is asked for."""
+
+    def slope(x: Any, y: Any) -> Any:
+        return 100 + 0.01 * x - 0.02 * y
+
+    def make(prior: Callable[[Any, Any], Any] = slope) -> Inputs:
+        return Inputs(
+            prior=_raster(prior, 1_000),
+            surface=_raster(slope, 100),
+            velocity=_raster(lambda x, y: 300 + 0 * x * y, 500, bands=2),
+            accumulation=_raster(lambda x, y: 200 + 0 * x * y, 1_000),
+        )
+
+    return make
+
+
+def _raster(
+    function: Callable[[Any, Any], Any], spacing: float, extent: float = 30_000, bands: int = 1
+) -> xr.DataArray:
+    centres = np.arange(spacing / 2, extent, spacing)
+    values = function(centres, centres[:, None]) * np.ones((bands, centres.size, centres.size))
+    grid = xr.DataArray(
+        values.astype("float32"),
+        {"band": np.arange(bands), "y": 1_000_000 + centres, "x": -500_000 + centres},
+        ("band", "y", "x"),
+        attrs={"vertical_datum": "ellipsoid"},
+    ).rio.write_crs("EPSG:3031")
+    return grid if bands > 1 else grid.isel(band=0, drop=True)

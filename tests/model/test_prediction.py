@@ -6,13 +6,10 @@ import json
 
 import numpy as np
 import pytest
-import rioxarray  # noqa: F401  # gives grids their CRS
 import torch
-import xarray as xr
 from torch import nn
 
 from deepbedmap.errors import InvalidDataError
-from deepbedmap.model.dataset import Inputs, TrainingSet, cut_inputs
 from deepbedmap.model.networks import Generator, bicubic
 from deepbedmap.model.prediction import predict
 
@@ -31,32 +28,11 @@ class Bicubic(nn.Module):
         return bicubic(x)
 
 
-def raster(function, spacing: float, extent: float = 30_000, bands: int = 1) -> xr.DataArray:
-    centres = np.arange(spacing / 2, extent, spacing)
-    values = function(centres, centres[:, None]) * np.ones((bands, centres.size, centres.size))
-    grid = xr.DataArray(
-        values.astype("float32"),
-        {"band": np.arange(bands), "y": 1_000_000 + centres, "x": -500_000 + centres},
-        ("band", "y", "x"),
-        attrs={"vertical_datum": "ellipsoid"},
-    ).rio.write_crs("EPSG:3031")
-    return grid if bands > 1 else grid.isel(band=0, drop=True)
-
-
 def slope(x, y):
     return 100 + 0.01 * x - 0.02 * y
 
 
-def inputs(prior=slope) -> Inputs:
-    return Inputs(
-        prior=raster(prior, 1_000),
-        surface=raster(slope, 100),
-        velocity=raster(lambda x, y: 300 + 0 * x * y, 500, bands=2),
-        accumulation=raster(lambda x, y: 200 + 0 * x * y, 1_000),
-    )
-
-
-def test_a_plane_is_predicted_where_it_is():
+def test_a_plane_is_predicted_where_it_is(inputs):
     bed = predict(Bicubic(), inputs())
     x, y = np.meshgrid(bed.x + 500_000, bed.y - 1_000_000)
     np.testing.assert_allclose(bed, slope(x, y), atol=0.01)
@@ -64,7 +40,7 @@ def test_a_plane_is_predicted_where_it_is():
     assert float(bed.x[0]) == -500_000 + 1_000 + 125
 
 
-def test_a_window_hardly_depends_on_how_it_is_tiled():
+def test_a_window_hardly_depends_on_how_it_is_tiled(inputs):
     bounds = (-490_000.0, 1_008_000.0, -478_000.0, 1_020_000.0)
     wavy = inputs(lambda x, y: 100 * np.sin(x / 2_000) * np.cos(y / 3_000))
     window, whole = predict(Bicubic(), wavy, bounds), predict(Bicubic(), wavy)
@@ -74,14 +50,14 @@ def test_a_window_hardly_depends_on_how_it_is_tiled():
     assert float(abs(difference).max()) < 2
 
 
-def test_a_window_smaller_than_a_tile_is_predicted():
+def test_a_window_smaller_than_a_tile_is_predicted(inputs):
     bounds = (-490_000.0, 1_008_000.0, -486_000.0, 1_012_000.0)
     bed = predict(Bicubic(), inputs(), bounds)
     assert bed.shape == (16, 16)
     assert bool(np.isfinite(bed).all())
 
 
-def test_a_prediction_says_what_it_refers_to_and_was_made_from():
+def test_a_prediction_says_what_it_refers_to_and_was_made_from(inputs):
     bed = predict(Bicubic(), inputs(), provenance={"checkpoint": "a"})
     assert bed.rio.crs.to_epsg() == 3031
     assert bed.attrs["vertical_datum"] == "ellipsoid"
@@ -89,7 +65,7 @@ def test_a_prediction_says_what_it_refers_to_and_was_made_from():
     assert json.loads(bed.attrs["provenance"]) == {"checkpoint": "a"}
 
 
-def test_cells_whose_inputs_have_a_gap_have_no_bed():
+def test_cells_whose_inputs_have_a_gap_have_no_bed(inputs):
     holed = inputs()
     holed.surface[140:150, 140:150] = np.nan
     bed = predict(Bicubic(), holed, size=16)
@@ -97,70 +73,29 @@ def test_cells_whose_inputs_have_a_gap_have_no_bed():
     assert 0 < int(np.isnan(bed).sum()) < bed.size / 2
 
 
-def test_a_window_outside_the_inputs_is_refused():
+def test_a_window_outside_the_inputs_is_refused(inputs):
     bounds = (-500_000.0, 1_008_000.0, -488_000.0, 1_020_000.0)
     with pytest.raises(InvalidDataError, match="within the raster's bounds"):
         predict(Bicubic(), inputs(), bounds)
 
 
-def test_a_window_off_the_prior_s_cells_is_a_wrong_call():
+def test_a_window_off_the_prior_s_cells_is_a_wrong_call(inputs):
     with pytest.raises(ValueError, match="edges of the prior's cells"):
         predict(Bicubic(), inputs(), (-490_100.0, 1_008_000.0, -478_100.0, 1_020_000.0))
     with pytest.raises(ValueError, match="xmin, ymin, xmax, ymax"):
         predict(Bicubic(), inputs(), (-478_000.0, 1_008_000.0, -490_000.0, 1_020_000.0))
 
 
-def test_inputs_on_different_datums_are_not_mixed():
+def test_inputs_on_different_datums_are_not_mixed(inputs):
     mixed = inputs()
     mixed.surface.attrs["vertical_datum"] = "EIGEN-6C4"
     with pytest.raises(InvalidDataError, match="vertical_datum"):
         predict(Bicubic(), mixed)
 
 
-def test_the_published_network_predicts_a_window():
+def test_the_published_network_predicts_a_window(inputs):
     torch.manual_seed(0)
     network = Generator(1, features=8, growth=4, input_features=4)
     bed = predict(network, inputs(), (-490_000.0, 1_008_000.0, -478_000.0, 1_020_000.0))
     assert bed.dtype == "float32"
     assert bool(np.isfinite(bed).all())
-
-
-def tiles(count: int = 3) -> dict[str, np.ndarray]:
-    boxes = [
-        (-498_000.0 + 1_000 * n, 1_002_000.0, -489_000.0 + 1_000 * n, 1_011_000.0)
-        for n in range(count)
-    ]
-    cut = cut_inputs(np.array(boxes), inputs())
-    return cut | {"y": np.zeros((count, 1, 36, 36), "float32")}
-
-
-def test_tiles_have_the_pixel_ratios_of_the_network():
-    assert {name: array.shape[1:] for name, array in tiles().items()} == {
-        "x": (1, 11, 11),
-        "w1": (1, 110, 110),
-        "w2": (2, 22, 22),
-        "w3": (1, 11, 11),
-        "y": (1, 36, 36),
-    }
-
-
-def test_a_batch_holds_the_tiles_of_its_numbers():
-    batch = TrainingSet(tiles())[torch.tensor([2, 0])]
-    assert batch["index"].tolist() == [2, 0]
-    np.testing.assert_array_equal(batch["x"][0], tiles()["x"][2])
-
-
-@pytest.mark.parametrize("name", ["x", "w1", "w2", "w3", "y"])
-def test_training_tiles_with_gaps_are_refused_and_named(name):
-    broken = tiles()
-    broken[name] = broken[name].copy()
-    broken[name][1, 0, 3, 3] = np.nan
-    with pytest.raises(InvalidDataError, match=rf"entry tile 1, field {name}.*1 cells of NaN"):
-        TrainingSet(broken)
-
-
-def test_arrays_of_different_length_are_refused():
-    broken = tiles()
-    broken["y"] = broken["y"][:2]
-    with pytest.raises(InvalidDataError, match="2 in y"):
-        TrainingSet(broken)
