@@ -3,6 +3,9 @@
 
 # Idle threads sleep: spinning ones slow a busy machine down several times.
 export OMP_WAIT_POLICY = passive
+# glibc keeps freed memory instead of handing it back: a training step asks for the same again.
+export MALLOC_MMAP_THRESHOLD_ = 1073741824
+export MALLOC_TRIM_THRESHOLD_ = 1073741824
 
 SEED ?= 0
 OUT ?= demo-output
