@@ -307,6 +307,7 @@ def _entry(
         "firn_correction": dataset.firn_correction,
         "units": dataset.units,
         "location": dataset.location,
+        "notes": dataset.notes,
     }
     return {
         "description": f"{what}: {dataset.title}",

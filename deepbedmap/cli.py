@@ -81,10 +81,13 @@ def search(
     folder: Annotated[str | None, typer.Option(help="highres, lowres or misc.")] = None,
     json: Json = False,
 ) -> None:
-    """Find datasets by words, by place or by kind."""
+    """Find datasets by words, by place or by kind.
+
+    Those whose bounds nobody has written down yet are found at any place, and marked.
+    """
     from deepbedmap import registry
 
-    _print_datasets(registry.load().search(text, bounds, folder), json)
+    _print_datasets(registry.load().search(text, bounds, folder), json, bounds is not None)
 
 
 @app.command(epilog="Example: deepbedmap show King2016Rutford")
@@ -342,11 +345,12 @@ def _raster_writer(out: Path) -> Any:
     return rasters.write_netcdf if out.suffix == ".nc" else rasters.write_geotiff
 
 
-def _print_datasets(table: pd.DataFrame, json: bool) -> None:
+def _print_datasets(table: pd.DataFrame, json: bool, placed: bool = False) -> None:
     if json:
         typer.echo(table.to_json(orient="records", indent=2))
     elif table.empty:
         typer.echo("no dataset fits")
     else:
-        shown = table[["citekey", "folder", "location", "resolution", "licence"]].astype(object)
+        columns = ["citekey", "folder", "location", "resolution", "licence"]
+        shown = table[columns + ["bounds_known"] * placed].astype(object)
         typer.echo(shown.where(shown.notna(), "unknown").to_string(index=False))
