@@ -45,6 +45,9 @@ def main() -> None:
             sys.exit(1)
         typer.echo(f"Error: {error}", err=True)
         sys.exit(1)
+    except ValueError as error:  # as everywhere in the package: a wrong call
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(2)
 
 
 @app.callback()

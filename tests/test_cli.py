@@ -103,6 +103,17 @@ def test_an_unknown_option_is_the_call_s_fault(call):
     assert call("list", "--colour", "red")[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "values", "said"),
+    [("--folder", ["lowlands"], "lowlands"), ("--bounds", [5, 0, 1, 9], "xmin < xmax")],
+)
+def test_an_impossible_value_is_the_call_s_fault(call, option, values, said):
+    code, out, err = call("search", option, *values)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert said in err
+
+
 def test_the_list_names_every_dataset(call):
     code, out, _ = call("list")
     assert code == 0
