@@ -105,12 +105,8 @@ def build(registry: Registry | None = None, root: str | Path | None = None) -> l
     texts = _texts(*_opened(registry, root))
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        try:
+        with repository.beside(path) as part:
             part.write_text(text, encoding="utf-8", newline="\n")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
     return list(texts)
 
 

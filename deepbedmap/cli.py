@@ -142,18 +142,15 @@ def points(
         )
     if engine not in ("native", "pdal"):
         raise typer.BadParameter("expected native or pdal", param_hint="--engine")
+    from deepbedmap import repository
     from deepbedmap.points import read_points
 
     picks = read_points(pipeline, engine=engine)  # type: ignore[arg-type]
-    part = out.with_name(f".{out.name}.part")
-    try:
+    with repository.beside(out) as part:
         if out.suffix == ".csv":
             picks.to_csv(part, index=False)
         else:
             picks.to_parquet(part)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
     typer.echo(f"{out}: {len(picks)} picks on {picks['line'].nunique()} lines")
 
 
@@ -189,16 +186,12 @@ def tiles(
         raise typer.BadParameter(
             "expected a name that ends in .geojson or .gpkg", param_hint="--out"
         )
-    from deepbedmap import rasters
+    from deepbedmap import rasters, repository
     from deepbedmap.tiles import find_windows
 
     windows = find_windows(rasters.open_raster(grid), size, step, coverage)
-    part = out.with_name(f".part.{out.name}")
-    try:
+    with repository.beside(out) as part:
         windows.to_file(part)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
     typer.echo(f"{out}: {len(windows)} windows")
 
 
@@ -235,7 +228,7 @@ def predict(
 ) -> None:
     """Predict the bed of a window; without --bounds, of all that the prior covers."""
     write = _raster_writer(out)
-    import hashlib
+    import pooch
 
     from deepbedmap import rasters
     from deepbedmap.model import checkpoints, prediction
@@ -250,7 +243,7 @@ def predict(
     }
     network = checkpoints.load(checkpoint).network
     provenance: dict[str, Any] = {
-        name: {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        name: {"file": path.name, "sha256": pooch.file_hash(str(path))}
         for name, path in files.items()
         if path.is_file()
     }

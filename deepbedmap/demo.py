@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pooch
 import shapely
 import torch
 import xarray as xr
@@ -24,6 +24,7 @@ from deepbedmap.figures import Panel
 from deepbedmap.model import checkpoints, evaluation, networks, prediction, training
 from deepbedmap.model.dataset import PADDING, Inputs, TrainingSet, cut_inputs
 from deepbedmap.rasters import Bounds
+from deepbedmap.repository import beside
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def run(
 
     report("predicting the glacier that gave no training data")
     provenance = {
-        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "checkpoint": pooch.file_hash(str(checkpoint)),
         "inputs": surveyed.checksums("lowres") | surveyed.checksums("misc"),
     }
     bed = prediction.predict(
@@ -167,9 +168,8 @@ def run(
         "Nothing here was observed.",
     )
     scores |= {"seed": seed, "steps": steps, "seconds": round(time.perf_counter() - start, 1)}
-    part = out / "scores.json.part"
-    part.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    part.replace(out / "scores.json")
+    with beside(out / "scores.json") as part:
+        part.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return scores
 
 

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from deepbedmap.rasters import Bounds
     from deepbedmap.registry import Dataset, Registry
-
-Bounds = tuple[float, float, float, float]
 
 
 class _Source(DataSource):  # type: ignore[misc]  # intake publishes no types
@@ -112,7 +111,27 @@ def _data_dir(registry: Registry) -> Path:
     return repository.data_dir() if own else registry.root
 
 
-class PointsSource(_Source):
+class _PipelineSource(_Source):
+    """A survey, by its pipeline."""
+
+    def __init__(
+        self,
+        pipeline: str | os.PathLike[str],
+        fetch: bool = False,
+        engine: Literal["native", "pdal"] = "native",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(pipeline, fetch, metadata)
+        self._engine = engine
+
+    def _read_picks(self) -> pd.DataFrame:
+        from deepbedmap.points import read_points
+
+        self._fetch_if_asked()
+        return read_points(self._path, self._engine)
+
+
+class PointsSource(_PipelineSource):
     """Picks of a survey.
 
     Parameters
@@ -131,22 +150,9 @@ class PointsSource(_Source):
     name = "deepbedmap_points"
     container = "dataframe"
 
-    def __init__(
-        self,
-        pipeline: str | os.PathLike[str],
-        fetch: bool = False,
-        engine: Literal["native", "pdal"] = "native",
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(pipeline, fetch, metadata)
-        self._engine = engine
-
     def read(self) -> pd.DataFrame:
         """Read the picks: a table, and errors, as of :func:`deepbedmap.points.read_points`."""
-        from deepbedmap.points import read_points
-
-        self._fetch_if_asked()
-        return read_points(self._path, self._engine)
+        return self._read_picks()
 
     def _get_schema(self) -> Schema:
         """Name the columns that every survey has; reading alone tells how many rows there are."""
@@ -154,7 +160,7 @@ class PointsSource(_Source):
         return Schema(dtype=dtype, shape=(None, None), npartitions=1, extra_metadata={})
 
 
-class GridSource(_Source):
+class GridSource(_PipelineSource):
     """Grid of a survey's picks.
 
     Parameters
@@ -185,8 +191,7 @@ class GridSource(_Source):
         engine: Literal["native", "pdal"] = "native",
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(pipeline, fetch, metadata)
-        self._engine = engine
+        super().__init__(pipeline, fetch, engine, metadata)
         self._options: dict[str, Any] = {
             "spacing": spacing,
             "tension": tension,
@@ -197,10 +202,8 @@ class GridSource(_Source):
     def read(self) -> xr.DataArray:
         """Read the picks and grid them: ``z`` (y, x), float32 metres, NaN beyond the mask."""
         from deepbedmap.grids import grid_points
-        from deepbedmap.points import read_points
 
-        self._fetch_if_asked()
-        return grid_points(read_points(self._path, self._engine), **self._options)
+        return grid_points(self._read_picks(), **self._options)
 
     def _get_schema(self) -> Schema:
         """Say what every grid is; gridding alone tells its shape."""

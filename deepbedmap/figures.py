@@ -12,6 +12,8 @@ import numpy as np
 import pygmt
 import xarray as xr
 
+from deepbedmap import repository
+
 _PANEL_WIDTH = 8.0
 _GAP = 1.4
 
@@ -105,12 +107,8 @@ def compare(panels: Sequence[Panel], path: str | os.PathLike[str], source: str =
                 no_clip=True,
                 font="7p,gray30",
             )
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
+    with repository.beside(path) as part:
         figure.savefig(part, dpi=150, crop="+m0.2c")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ import xarray as xr
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
+from deepbedmap import repository
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 
 Bounds = tuple[float, float, float, float]
@@ -218,7 +218,8 @@ def write_geotiff(grid: xr.DataArray, path: str | os.PathLike[str]) -> Path:
         grid = grid.astype("float32")
     if _axes(grid)[1][1] > 0:
         grid = grid.isel(y=slice(None, None, -1))
-    with _beside(path) as part:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with repository.beside(path) as part:
         grid.rio.write_nodata(np.nan).rio.to_raster(
             part,
             driver="GTiff",
@@ -249,7 +250,8 @@ def write_netcdf(data: xr.DataArray | xr.Dataset, path: str | os.PathLike[str]) 
         for name, variable in dataset.data_vars.items()
         if np.issubdtype(variable.dtype, np.number)
     }
-    with _beside(path) as part:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with repository.beside(path) as part:
         dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
     return path
 
@@ -267,17 +269,6 @@ def _tidy(raster: xr.DataArray) -> xr.DataArray:
         return raster
     described: xr.DataArray = raster.rio.write_crs(crs).rio.write_coordinate_system()
     return described
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def name_of(raster: xr.DataArray) -> str:
@@ -325,28 +316,49 @@ def require_same_reference(first: xr.DataArray, second: xr.DataArray) -> None:
         One has no CRS, or the two differ. Heights above a geoid and above the ellipsoid differ by
         up to 60 m in Antarctica, so they are never mixed.
     """
-    crs = require_crs(first), require_crs(second)
-    if crs[0] != crs[1]:
+    require_crs(first)
+    require_reference(
+        name_of(second), require_crs(second), second.attrs.get("vertical_datum"), first
+    )
+
+
+def require_reference(name: str, crs: Any, datum: str | None, like: xr.DataArray) -> None:
+    """Check that something refers to what a raster refers to.
+
+    Parameters
+    ----------
+    name
+        What it is, for the message.
+    crs, datum
+        Its CRS (anything that :meth:`pyproj.CRS.from_user_input` takes) and its vertical datum;
+        None, or a datum "unknown", is not compared.
+    like
+        The raster.
+
+    Raises
+    ------
+    InvalidDataError
+        The raster has no CRS, or CRS or vertical datum differ.
+    """
+    expected = require_crs(like)
+    found = expected if crs is None else CRS.from_user_input(crs)
+    if found != expected:
         raise InvalidDataError(
             Fault(
-                file=name_of(second),
+                file=name,
                 field="crs",
-                expected=f"{crs[0].to_string()} as in {name_of(first)}",
-                found=crs[1].to_string(),
+                expected=f"{expected.to_string()} as in {name_of(like)}",
+                found=found.to_string(),
                 remedy="reproject one of the two",
             )
         )
-    datums = [
-        None if raster.attrs.get("vertical_datum") == "unknown" else raster.attrs["vertical_datum"]
-        for raster in (first, second)
-        if raster.attrs.get("vertical_datum")
-    ]
-    if len(datums) == 2 and None not in datums and datums[0] != datums[1]:
+    datums = like.attrs.get("vertical_datum"), datum
+    if all(stated not in (None, "", "unknown") for stated in datums) and datums[0] != datums[1]:
         raise InvalidDataError(
             Fault(
-                file=name_of(second),
+                file=name,
                 field="vertical_datum",
-                expected=f"{datums[0]} as in {name_of(first)}",
+                expected=f"{datums[0]} as in {name_of(like)}",
                 found=str(datums[1]),
                 remedy="convert one of the two with a geoid grid",
             )

@@ -11,7 +11,6 @@ URLs are ``file:``, so that the same code reads it that reads the real surveys.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pooch
 import pyproj
 import xarray as xr
 import yaml
@@ -33,12 +33,12 @@ from scipy.ndimage import map_coordinates
 
 from deepbedmap import grids, rasters, repository
 from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.rasters import Bounds
 
 logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.floating[Any]]
 ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
-Bounds = tuple[float, float, float, float]
 
 CRS = "EPSG:3031"
 
@@ -857,7 +857,7 @@ def _entry(citekey: str, folder: str, files: list[Path], **fields: Any) -> dict[
             {
                 "filename": path.name,
                 "url": path.resolve().as_uri(),
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "sha256": pooch.file_hash(str(path)),
             }
             for path in files
         ],

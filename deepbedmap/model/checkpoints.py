@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepbedmap import __version__
+from deepbedmap import __version__, repository
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 from deepbedmap.model.networks import NETWORKS, Generator
 
@@ -113,12 +113,8 @@ def save(
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with repository.beside(path) as part:
+        part.write_bytes(content)
     return path
 
 

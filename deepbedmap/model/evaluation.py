@@ -78,7 +78,8 @@ def evaluate(dem: xr.DataArray | str | os.PathLike[str], points: pd.DataFrame) -
 
     if isinstance(dem, str | os.PathLike):
         dem = rasters.open_raster(dem)
-    _require_same_reference(dem, points)
+    attributes = points.attrs
+    rasters.require_reference("picks", attributes.get("crs"), attributes.get("vertical_datum"), dem)
     x, y, z = (points[column].to_numpy(float) for column in ("x", "y", "z"))
     if not all(np.isfinite(values).all() for values in (x, y, z)):
         raise InvalidDataError(
@@ -108,36 +109,6 @@ def evaluate(dem: xr.DataArray | str | os.PathLike[str], points: pd.DataFrame) -
         picks=int(known.sum()),
         outside=int((~known).sum()),
     )
-
-
-def _require_same_reference(dem: xr.DataArray, points: pd.DataFrame) -> None:
-    from pyproj import CRS
-
-    from deepbedmap import rasters
-
-    crs = rasters.require_crs(dem)
-    stated = points.attrs.get("crs")
-    if stated is not None and CRS.from_user_input(stated) != crs:
-        raise InvalidDataError(
-            Fault(
-                "picks",
-                field="crs",
-                expected=f"{crs.to_string()} as in {rasters.name_of(dem)}",
-                found=str(stated),
-                remedy="reproject the picks",
-            )
-        )
-    datums = [source.attrs.get("vertical_datum") for source in (dem, points)]
-    if all(datum not in (None, "unknown") for datum in datums) and datums[0] != datums[1]:
-        raise InvalidDataError(
-            Fault(
-                "picks",
-                field="vertical_datum",
-                expected=f"{datums[0]} as in {rasters.name_of(dem)}",
-                found=str(datums[1]),
-                remedy="convert one of the two with a geoid grid",
-            )
-        )
 
 
 def _roughness_ratio(picks: pd.DataFrame) -> float:

@@ -17,7 +17,7 @@ from deepbedmap.model.dataset import PADDING, RESOLUTION, RESOLUTIONS, Inputs, c
 if TYPE_CHECKING:
     import xarray as xr
 
-Bounds = tuple[float, float, float, float]
+    from deepbedmap.rasters import Bounds
 
 
 def predict(
