@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from deepbedmap import repository, schemas
 from deepbedmap.errors import Fault, InvalidDataError
@@ -15,6 +19,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
+
+SCHEMA_VERSION = 2
+"""Version of the registry's form that this release reads; ``data_list.yml`` says what changed."""
+
+FARTHEST = 1e7
+"""Distance (m) from the pole of EPSG:3031 beyond which bounds cannot be meant in metres."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,14 @@ class File:
         an archive, the member called ``filename``.
     unpacked
         Where ``filename`` is that of an archive: the name under which its member lands.
+    bytes
+        Size of the file called ``filename``.
+    access
+        ``"open"``; ``"earthdata"``: a login of NASA's is needed; ``"manual"``: a person must do
+        what the dataset's ``instructions`` say.
+    members
+        Where ``filename`` is that of an archive: a pattern such as ``*.csv``; every member whose
+        plain name it fits lands in the folder under that name.
     """
 
     filename: str
@@ -44,6 +62,9 @@ class File:
     mirrors: tuple[str, ...] = ()
     member: str | None = None
     unpacked: str | None = None
+    bytes: int | None = None
+    access: str = "open"
+    members: str | None = None
 
     @property
     def name(self) -> str:
@@ -54,6 +75,36 @@ class File:
     def urls(self) -> tuple[str, ...]:
         """Every URL, in the order in which they are tried."""
         return (() if self.url is None else (self.url,)) + self.mirrors
+
+
+@dataclass(frozen=True)
+class Radar:
+    """How a radar survey was measured and picked.
+
+    Attributes
+    ----------
+    wave_speed
+        Of the radar's wave in ice, in metres a microsecond.
+    centre_frequency
+        In MHz.
+    quality
+        What each quality code of the picks means, by code.
+    pick_uncertainty
+        Published uncertainty of the picks in metres.
+    """
+
+    wave_speed: float | None = None
+    centre_frequency: float | None = None
+    quality: dict[str, str] | None = None
+    pick_uncertainty: float | None = None
+
+
+@dataclass(frozen=True)
+class BuiltFrom:
+    """What a gridded product was made of: surveys (citekeys), and the last year of its data."""
+
+    surveys: tuple[str, ...] = ()
+    until: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +128,18 @@ class Dataset:
 
     Attributes
     ----------
+    version
+        As its publisher calls it.
+    status
+        ``"active"``, ``"superseded"`` (by the dataset ``superseded_by``), ``"retired"`` (its
+        publisher no longer serves it) or ``"withdrawn"`` (it must not be used).
     folder
         ``"highres"``, ``"lowres"`` or ``"misc"``.
+    survey_type
+        ``"airborne"``, ``"ground"``, ``"seismic"``, ``"compilation"``, ``"satellite"`` or
+        ``"model"``.
+    epoch
+        First and last year of the observations.
     bounds
         (xmin, ymin, xmax, ymax) in metres, EPSG:3031.
     resolution
@@ -93,19 +154,30 @@ class Dataset:
         ``"ellipsoid"``, ``"EIGEN-GL04C"`` or ``"EIGEN-6C4"``.
     firn_correction
         Whether bed heights, as the pipelines read them, allow for the firn layer.
+    nodata
+        Value that marks a missing one in the raw files.
+    overlaps_with
+        Citekeys of datasets that hold some of the same observations.
     pipelines
         Names of the files in ``highres/`` that turn the raw files into points.
+    instructions
+        What a person must do for files that no program can fetch.
     """
 
     citekey: str
     title: str
     authors: tuple[str, ...]
     year: int | None
+    version: str | None
+    status: str | None
+    superseded_by: str | None
     publisher: str | None
     folder: str
     location: str | None
     bounds: tuple[float, float, float, float] | None
     resolution: float | None
+    survey_type: str | None
+    epoch: tuple[int, int] | None
     doi_dataset: str | None
     doi_literature: str | None
     paper: Paper | None
@@ -113,9 +185,14 @@ class Dataset:
     crs: str | None
     vertical_datum: str | None
     units: str | None
+    nodata: float | None
     firn_correction: bool | None
+    radar: Radar | None
+    built_from: BuiltFrom | None
+    overlaps_with: tuple[str, ...]
     pipelines: tuple[str, ...]
     files: tuple[File, ...]
+    instructions: str | None
     notes: str | None
 
     def how_to_get(self, *filenames: str) -> str:
@@ -136,21 +213,23 @@ class Dataset:
             for file in self.files
             if not filenames or file.filename in filenames or file.name in filenames
         ]
-        if any(file.urls for file in chosen):
+        if any(file.urls and file.access != "manual" for file in chosen):
             return f"`deepbedmap fetch {self.citekey}` gets it"
         return self.how_to_ask(*(filenames or [file.filename for file in self.files]))
 
     def how_to_ask(self, *filenames: str) -> str:
-        """Say which person to ask for files that have no public address, and where they go."""
+        """Say what a person does for files that no program can fetch, and where they go."""
+        put = f"put {', '.join(filenames) or 'its files'} into {self.folder}/"
+        if self.instructions:
+            return f"{self.instructions.rstrip('.')}; {put}"
+        doi = self.doi_dataset or self.doi_literature
+        source = f"https://doi.org/{doi}" if doi else repr(self.title)
+        if self.doi_dataset and not self.files:
+            return f"see {source} for the files of {self.citekey}, and {put}"
         whom = "the authors"
         if self.authors:
             whom += f" ({self.authors[0]}{' and others' if len(self.authors) > 1 else ''})"
-        doi = self.doi_dataset or self.doi_literature
-        source = f"https://doi.org/{doi}" if doi else repr(self.title)
-        return (
-            f"ask {whom} of {source} for the files of {self.citekey}, "
-            f"and put {', '.join(filenames)} into {self.folder}/"
-        )
+        return f"ask {whom} of {source} for the files of {self.citekey}, and {put}"
 
 
 class Registry:
@@ -320,18 +399,57 @@ def load(path: str | Path | None = None) -> Registry:
     path = repository.root() if path is None else Path(path)
     if path.is_dir():
         path = path / "data_list.yml"
-    document = schemas.load(path)
+    document = _document(path)
     faults = [*schemas.faults(document, "registry"), *_inconsistencies(document)]
     if faults:
         raise InvalidDataError(*sorted(faults, key=lambda fault: fault.line or 0))
-    return Registry(path, [_dataset(entry) for entry in document.content])
+    return Registry(path, [_dataset(entry) for entry in document.content["datasets"]])
+
+
+def _document(path: Path) -> schemas.Document:
+    """Read a registry; a bare list, the form before version 2, is its datasets."""
+    document = schemas.load(path)
+    if not isinstance(document.content, list):
+        return document
+    lines: dict[schemas.Place, int] = {("datasets", *at): n for at, n in document.lines.items()}
+    content = {"schema_version": SCHEMA_VERSION, "datasets": document.content}
+    return schemas.Document(path, content, {(): document.lines[()], **lines})
 
 
 def _inconsistencies(document: schemas.Document) -> Iterator[Fault]:
-    """Find what JSON Schema cannot: what clashes between entries or fields.
+    """Find what JSON Schema cannot: what clashes between entries or fields, and unknown names.
 
     The document may be at fault elsewhere, so nothing is taken for granted here.
     """
+    content = document.content
+    datasets = _list(content.get("datasets")) if isinstance(content, dict) else []
+    entries = [(n, entry) for n, entry in enumerate(datasets) if isinstance(entry, dict)]
+    citekeys = {_text(entry.get("citekey")) for _, entry in entries}
+    yield from _repetitions(document, entries)
+    for index, entry in entries:
+        yield from _unknown_names(document, index, entry, citekeys)
+        yield from _bounds_faults(document, index, entry)
+        yield from _status_faults(document, index, entry)
+        epoch = _list(entry.get("epoch"))
+        if len(epoch) == 2 and all(isinstance(year, int) for year in epoch) and epoch[0] > epoch[1]:
+            where: schemas.Place = ("datasets", index, "epoch")
+            yield document.fault(where, "the first year, then the last", f"{epoch[0]}, {epoch[1]}")
+        doi = entry.get("doi")
+        if not (
+            entry.get("files")
+            or entry.get("instructions")
+            or (isinstance(doi, dict) and doi.get("dataset"))
+        ):
+            expected = "at least one file; without any, a doi.dataset or instructions"
+            yield document.fault(("datasets", index, "files"), expected, "none")
+        for place, file in _each_file(("datasets", index, "files"), entry):
+            yield from _file_faults(document, place, file, entry)
+    yield from _cycles(document, entries)
+
+
+def _repetitions(
+    document: schemas.Document, entries: list[tuple[int, dict[str, Any]]]
+) -> Iterator[Fault]:
     seen: dict[tuple[str, ...], schemas.Place] = {}
 
     def repeated(what: str, place: schemas.Place, *identity: str) -> Iterator[Fault]:
@@ -344,68 +462,202 @@ def _inconsistencies(document: schemas.Document) -> Iterator[Fault]:
                 found=f"{identity[-1]} again (first on line {document.line(*first)})",
             )
 
-    entries = document.content if isinstance(document.content, list) else []
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            continue
-        if isinstance(citekey := entry.get("citekey"), str):
-            yield from repeated("citekey", (index, "citekey"), citekey)
+    for index, entry in entries:
+        start: schemas.Place = ("datasets", index)
+        if citekey := _text(entry.get("citekey")):
+            yield from repeated("citekey", (*start, "citekey"), citekey)
         for number, pipeline in enumerate(_list(entry.get("pipelines"))):
             if isinstance(pipeline, str):
-                yield from repeated("pipeline", (index, "pipelines", number), pipeline)
-        bounds = entry.get("bounds")
-        if (
-            isinstance(bounds, list)
-            and len(bounds) == 4
-            and all(isinstance(value, int | float) for value in bounds)
-            and not (bounds[0] < bounds[2] and bounds[1] < bounds[3])
-        ):
-            yield document.fault(
-                (index, "bounds"), "xmin < xmax and ymin < ymax", ", ".join(map(str, bounds))
-            )
-        for number, file in enumerate(_list(entry.get("files"))):
-            if not isinstance(file, dict):
-                continue
-            place = (index, "files", number)
+                yield from repeated("pipeline", (*start, "pipelines", number), pipeline)
+        folder = str(entry.get("folder"))
+        for place, file in _each_file((*start, "files"), entry):
             for field in ("filename", "unpacked"):
-                if isinstance(name := file.get(field), str):
-                    folder = str(entry.get("folder"))
-                    yield from repeated("file name in a folder", (*place, field), folder, name)
-            yield from _archive_faults(document, place, file)
+                if name := _text(file.get(field)):
+                    where = (*place, field) if place[-1] != name else place
+                    yield from repeated("file name in a folder", where, folder, name)
 
 
-def _archive_faults(
-    document: schemas.Document, place: schemas.Place, file: dict[str, Any]
+def _unknown_names(
+    document: schemas.Document, index: int, entry: dict[str, Any], citekeys: set[str]
 ) -> Iterator[Fault]:
-    archive = str(file.get("filename")).lower().endswith(ARCHIVE_SUFFIXES)
-    if archive and file.get("unpacked") is None:
-        yield document.fault(
-            (*place, "unpacked"), "the name under which the archive's member lands", "nothing"
-        )
-    elif not archive and file.get("unpacked") is not None:
-        yield document.fault(
-            (*place, "unpacked"),
-            f"nothing, since {file.get('filename')} is no archive",
-            repr(file["unpacked"]),
-        )
+    """Find what is well formed and names nothing: licences, CRSs, citekeys."""
+    start: schemas.Place = ("datasets", index)
+    if (licence := _text(entry.get("licence"))) and (spdx := _spdx(licence)) != licence:
+        remedy = f"did you mean {spdx}?" if spdx else "https://spdx.org/licenses lists them"
+        expected = "an SPDX identifier such as CC-BY-4.0, or null"
+        yield document.fault((*start, "licence"), expected, repr(licence), remedy)
+    if ":" in (crs := _text(entry.get("crs"))) and not _is_crs(crs):
+        expected = "a coordinate reference system that PROJ knows, such as EPSG:3031, or null"
+        yield document.fault((*start, "crs"), expected, repr(crs))
+    built_from = entry.get("built_from")
+    surveys = built_from.get("surveys") if isinstance(built_from, dict) else None
+    named = [
+        (("superseded_by",), entry.get("superseded_by")),
+        *(
+            (("overlaps_with", n), other)
+            for n, other in enumerate(_list(entry.get("overlaps_with")))
+        ),
+        *((("built_from", "surveys", n), other) for n, other in enumerate(_list(surveys))),
+    ]
+    others = citekeys - {_text(entry.get("citekey"))}
+    for field, citekey in named:
+        if (name := _text(citekey)) and name not in others:
+            expected = "the citekey of another dataset of this registry"
+            yield document.fault((*start, *field), expected, repr(name), schemas.near(name, others))
+    if isinstance(built_from, dict) and not any(built_from.values()):
+        expected = "surveys or until; null where nothing is known"
+        yield document.fault((*start, "built_from"), expected, "neither")
+
+
+def _bounds_faults(
+    document: schemas.Document, index: int, entry: dict[str, Any]
+) -> Iterator[Fault]:
+    bounds = _list(entry.get("bounds"))
+    if len(bounds) != 4 or not all(isinstance(value, int | float) for value in bounds):
+        return
+    place: schemas.Place = ("datasets", index, "bounds")
+    found = ", ".join(map(str, bounds))
+    if not (bounds[0] < bounds[2] and bounds[1] < bounds[3]):
+        yield document.fault(place, "xmin < xmax and ymin < ymax", found)
+    elif all(abs(value) <= 360 for value in bounds):
+        yield document.fault(place, "metres (EPSG:3031), which degrees are not", found)
+    elif any(abs(value) > FARTHEST for value in bounds):
+        expected = f"metres (EPSG:3031), none beyond {FARTHEST / 1000:,.0f} km from the pole"
+        yield document.fault(place, expected, found)
+
+
+def _status_faults(
+    document: schemas.Document, index: int, entry: dict[str, Any]
+) -> Iterator[Fault]:
+    status, other = entry.get("status"), entry.get("superseded_by")
+    if status == "superseded" and other is None:
+        place: schemas.Place = ("datasets", index, "superseded_by")
+        yield document.fault(place, "the citekey of what supersedes it", "nothing")
+    elif other is not None and status in (None, "active"):
+        expected = "superseded, retired or withdrawn, since superseded_by is given"
+        yield document.fault(("datasets", index, "status"), expected, str(status or "null"))
+
+
+def _cycles(
+    document: schemas.Document, entries: list[tuple[int, dict[str, Any]]]
+) -> Iterator[Fault]:
+    successors = {
+        _text(entry.get("citekey")): (index, _text(entry.get("superseded_by")))
+        for index, entry in entries
+    }
+    told: set[str] = set()
+    for citekey, (index, _) in successors.items():
+        path = [citekey]
+        while (after := successors.get(path[-1], (0, ""))[1]) and after not in path:
+            path.append(after)
+        if after == citekey and len(path) > 1 and citekey not in told:
+            told |= {*path}
+            found = " -> ".join([*path, after])
+            place = ("datasets", index, "superseded_by")
+            yield document.fault(place, "a chain that ends", f"a circle: {found}")
+
+
+def _each_file(
+    place: schemas.Place, entry: dict[str, Any]
+) -> Iterator[tuple[schemas.Place, dict[str, Any]]]:
+    """Each file of an entry and its place; files alike are written out."""
+    for number, file in enumerate(_list(entry.get("files"))):
+        if not isinstance(file, dict):
+            continue
+        names = file.get("filenames")
+        if not isinstance(names, dict):
+            yield (*place, number), file
+            continue
+        common = {key: value for key, value in file.items() if key != "filenames"}
+        for name, own in names.items():
+            own = own if isinstance(own, dict) else {"sha256": own}
+            written = {**common, "sha256": None, **own, "filename": name}
+            for key in ("url", "mirrors"):
+                written[key] = _filled_in(common.get(key), name)
+            yield (*place, number, "filenames", name), written
+
+
+def _filled_in(url: Any, filename: str) -> Any:
+    """Put a file's name where a URL (or each of a list of them) says {filename} and the like."""
+    if isinstance(url, list):
+        return [_filled_in(one, filename) for one in url]
+    if not isinstance(url, str):
+        return url
+    names = {
+        "filename": quote(filename),
+        "stem": quote(Path(filename).stem),
+        # How RAMADDA names a file of an entry: its path there, in base 64.
+        "ramadda": quote(base64.b64encode(f"/{filename}".encode()).decode(), safe=""),
+    }
+    for name, value in names.items():
+        url = url.replace(f"{{{name}}}", value)
+    return url
+
+
+def _file_faults(
+    document: schemas.Document, place: schemas.Place, file: dict[str, Any], entry: dict[str, Any]
+) -> Iterator[Fault]:
+    archive = _text(file.get("filename")).lower().endswith(ARCHIVE_SUFFIXES)
+    unpacked, members = file.get("unpacked"), file.get("members")
+    if archive and unpacked is None and members is None:
+        expected = "the name under which the archive's member lands, or a pattern as members"
+        yield document.fault((*place, "unpacked"), expected, "nothing")
+    for field, value in (("unpacked", unpacked), ("members", members)):
+        if not archive and value is not None:
+            expected = f"nothing, since {file.get('filename')} is no archive"
+            yield document.fault((*place, field), expected, repr(value))
+    if unpacked is not None and members is not None:
+        yield document.fault((*place, "members"), "nothing beside unpacked", repr(members))
+    if file.get("access") == "manual" and not entry.get("instructions"):
+        expected = "the dataset's instructions, which access: manual needs"
+        yield document.fault((*place, "access"), expected, "none")
+    for url in (file.get("url"), *_list(file.get("mirrors"))):
+        if unknown := re.search(r"\{[^{}]*\}", _text(url)):
+            expected = "a URL in which only {filename}, {stem} and {ramadda} are filled in"
+            yield document.fault((*place, "url"), expected, unknown[0])
+
+
+def _spdx(licence: str) -> str | None:
+    """Write a licence as SPDX does; None where SPDX has no such licence."""
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    try:
+        return canonicalize_license_expression(licence)
+    except InvalidLicenseExpression:
+        return None
+
+
+@functools.cache
+def _is_crs(name: str) -> bool:
+    import pyproj
+
+    try:
+        pyproj.CRS(name)
+    except pyproj.exceptions.CRSError:
+        return False
+    return True
 
 
 def _dataset(entry: dict[str, Any]) -> Dataset:
     doi = entry.get("doi") or {}
     authors = tuple(_list(entry.get("authors")))
-    paper = entry.get("paper")
-    bounds = entry.get("bounds")
-    resolution = entry.get("resolution")
+    paper, radar, built_from = (entry.get(key) for key in ("paper", "radar", "built_from"))
+    bounds, epoch = entry.get("bounds"), entry.get("epoch")
     return Dataset(
         citekey=entry["citekey"],
         title=entry["title"],
         authors=authors,
         year=entry.get("year"),
+        version=entry.get("version"),
+        status=entry.get("status"),
+        superseded_by=entry.get("superseded_by"),
         publisher=entry.get("publisher"),
         folder=entry["folder"],
         location=entry.get("location"),
         bounds=None if bounds is None else (bounds[0], bounds[1], bounds[2], bounds[3]),
-        resolution=None if resolution is None else float(resolution),
+        resolution=_number(entry.get("resolution")),
+        survey_type=entry.get("survey_type"),
+        epoch=None if epoch is None else (epoch[0], epoch[1]),
         doi_dataset=doi.get("dataset"),
         doi_literature=doi.get("literature"),
         paper=None
@@ -426,7 +678,20 @@ def _dataset(entry: dict[str, Any]) -> Dataset:
         crs=entry.get("crs"),
         vertical_datum=entry.get("vertical_datum"),
         units=entry.get("units"),
+        nodata=_number(entry.get("nodata")),
         firn_correction=entry.get("firn_correction"),
+        radar=None
+        if radar is None
+        else Radar(
+            wave_speed=_number(radar.get("wave_speed")),
+            centre_frequency=_number(radar.get("centre_frequency")),
+            quality=radar.get("quality"),
+            pick_uncertainty=_number(radar.get("pick_uncertainty")),
+        ),
+        built_from=None
+        if built_from is None
+        else BuiltFrom(tuple(_list(built_from.get("surveys"))), built_from.get("until")),
+        overlaps_with=tuple(_list(entry.get("overlaps_with"))),
         pipelines=tuple(_list(entry.get("pipelines"))),
         files=tuple(
             File(
@@ -436,11 +701,23 @@ def _dataset(entry: dict[str, Any]) -> Dataset:
                 mirrors=tuple(_list(file.get("mirrors"))),
                 member=file.get("member"),
                 unpacked=file.get("unpacked"),
+                bytes=file.get("bytes"),
+                access=file.get("access") or "open",
+                members=file.get("members"),
             )
-            for file in entry["files"]
+            for _, file in _each_file((), entry)
         ),
+        instructions=entry.get("instructions"),
         notes=entry.get("notes"),
     )
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _list(value: Any) -> list[Any]:

@@ -27,6 +27,10 @@ MOST_VALUES = 100_000
 """How many values a file may hold once its aliases are written out."""
 
 
+MOST_LEVELS = 50
+"""How deep lists and mappings may be nested."""
+
+
 @dataclass(frozen=True)
 class Document:
     """What a YAML or JSON file says, and on which line it says it.
@@ -63,6 +67,8 @@ class Document:
         entry, field = None, place
         if isinstance(self.content, list) and place:
             entry, field = _entry(self.content, place[0]), place[1:]
+        elif isinstance(self.content, dict) and len(place) > 1 and place[0] == "datasets":
+            entry, field = _entry(self.content["datasets"], place[1]), place[2:]
         return Fault(
             file=str(self.path),
             line=self.line(*place),
@@ -107,6 +113,7 @@ def load(path: str | Path) -> Document:
         if path.suffix == ".json":
             _check_json(path, text)
             text = text.replace("\t", " ")  # a blank in JSON; YAML wants none between tokens
+        _check_depth(text)
         loader = _Loader(text)
         try:
             root = loader.get_single_node()
@@ -122,7 +129,7 @@ def load(path: str | Path) -> Document:
                 line=mark.line + 1 if mark else None,
                 expected="JSON" if path.suffix == ".json" else "YAML",
                 found=": ".join(filter(None, ("an error", error.context, error.problem))),
-                remedy="indent with blanks, not tabs" if "'\\t'" in str(error.problem) else None,
+                remedy="indent with blanks, not tabs" if _of_a_tab(error) else None,
             )
         ) from error
     except yaml.YAMLError as error:
@@ -234,8 +241,25 @@ def _check_json(path: Path, text: str) -> None:
         ) from error
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader; it leaves dates as text."""
+def _of_a_tab(error: yaml.MarkedYAMLError) -> bool:
+    said = str(error.problem)
+    return "'\\t'" in said or "tab character" in said or "character that cannot start" in said
+
+
+def _check_depth(text: str) -> None:
+    """Refuse deep nesting before it is composed: PyYAML's composer in C would run out of stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MOST_LEVELS:
+                raise _TooMuchError
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The safe loader, in C where PyYAML was built with it; it leaves dates as text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (an attribute of the base class)
         first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
@@ -326,7 +350,7 @@ def _faults_of(document: Document, error: ValidationError) -> Iterator[Fault]:
             if key not in known:
                 yield document.fault(
                     (*place, key),
-                    expected=f"one of {', '.join(known)}",
+                    expected=f"one of {', '.join(known)}" if len(known) < 20 else "a known key",
                     found=f"the unknown key {key!r}",
                     remedy=near(key, known),
                 )
@@ -352,8 +376,8 @@ def _said(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _entry(entries: list[Any], index: str | int) -> str | None:
-    if not isinstance(index, int):
+def _entry(entries: Any, index: str | int) -> str | None:
+    if not isinstance(index, int) or not isinstance(entries, list):
         return None
     entry = entries[index]
     citekey = entry.get("citekey") if isinstance(entry, dict) else None

@@ -286,7 +286,10 @@ def test_all_faults_are_told_at_once(entry, listed):
 def test_a_registry_that_is_no_list_of_datasets_is_refused(text, tmp_path):
     path = tmp_path / "data_list.yml"
     path.write_text(text)
-    with pytest.raises(InvalidDataError, match=r"expected a (list of datasets|dataset)"):
+    with pytest.raises(
+        InvalidDataError,
+        match=r"expected a (list of datasets|dataset|mapping with schema_version and datasets)",
+    ):
         registry.load(path)
 
 

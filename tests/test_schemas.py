@@ -160,23 +160,22 @@ def test_a_file_that_is_not_there_is_missing_and_a_folder_is_no_file(tmp_path):
 
 def test_all_faults_of_a_file_are_told_in_the_order_of_its_lines(written):
     path = written(
-        "- citekey: A\n  title: a\n  folder: low\n  files: []\n"
+        "schema_version: 2\ndatasets:\n"
+        "- citekey: A\n  title: a\n  folder: low\n  files: no\n"
         "- citekey: B\n  folder: misc\n  year: MMXVI\n  licens: MIT\n  files: [{filename: b}]\n"
     )
     assert complaints(path, "registry") == [
-        f"{path}, line 3, entry A, field folder: expected highres, lowres or misc, found 'low'",
-        f"{path}, line 4, entry A, field files: expected a list of files, at least one, "
-        "found an empty list",
-        f"{path}, line 5, entry B, field title: expected some text, found nothing",
-        f"{path}, line 7, entry B, field year: expected a whole number from 1900 to 2100, or null, "
+        f"{path}, line 5, entry A, field folder: expected highres, lowres or misc, found 'low'",
+        f"{path}, line 6, entry A, field files: expected a list of files; null or empty where "
+        "their names are not known, found false",
+        f"{path}, line 7, entry B, field title: expected some text, found nothing",
+        f"{path}, line 9, entry B, field year: expected a whole number from 1900 to 2100, or null, "
         "found 'MMXVI'",
-        f"{path}, line 8, entry B, field licens: expected one of citekey, title, authors, year, "
-        "publisher, folder, location, bounds, resolution, doi, paper, licence, crs, "
-        "vertical_datum, units, firn_correction, pipelines, notes, files, found the unknown key "
-        "'licens'; did you mean licence?",
-        f"{path}, line 9, entry B, field files[0].url: expected a URL (http, https, ftp or file), "
+        f"{path}, line 10, entry B, field licens: expected a known key, "
+        "found the unknown key 'licens'; did you mean licence?",
+        f"{path}, line 11, entry B, field files[0].url: expected a URL (http, https, ftp or file), "
         "or null, found nothing",
-        f"{path}, line 9, entry B, field files[0].sha256: expected 64 hexadecimal digits in lower "
+        f"{path}, line 11, entry B, field files[0].sha256: expected 64 hexadecimal digits in lower "
         "case (the sha256 checksum), or null, found nothing",
     ]
 
