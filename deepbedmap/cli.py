@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
+
+    from deepbedmap.registry import Dataset, Registry
+    from deepbedmap.samples import Sample
 
 app = typer.Typer(
     name="deepbedmap",
@@ -30,6 +35,8 @@ Box = Annotated[
     tuple[float, float, float, float] | None,
     typer.Option(metavar="XMIN YMIN XMAX YMAX", help="Box in metres, EPSG:3031."),
 ]
+_MOST_FILES = 10
+
 Citekeys = Annotated[list[str], typer.Argument(help="Names of datasets; `deepbedmap list`.")]
 
 
@@ -74,43 +81,121 @@ def list_datasets(json: Json = False) -> None:
     """List every dataset of the registry."""
     from deepbedmap import registry
 
-    _print_datasets(registry.load().search(), json)
+    table = registry.load().search()
+    if json:
+        typer.echo(table.to_json(orient="records", indent=2))
+    else:
+        columns = "citekey folder version status resolution licence datum files"
+        typer.echo(_dataset_table(table, columns))
 
 
-@app.command(epilog="Example: deepbedmap search rutford --folder highres")
+@app.command(
+    epilog="Example: deepbedmap search rutford --folder highres; "
+    "deepbedmap search --lonlat -120 -80 -90 -70 --licence CC-BY-4.0"
+)
 def search(
-    text: Annotated[str | None, typer.Argument(help="Words of title, authors or place.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(help="Words of title, authors, place, years, DOI or names of files."),
+    ] = None,
     bounds: Box = None,
+    lonlat: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(
+            metavar="LONMIN LATMIN LONMAX LATMAX",
+            help="Box in degrees; with LONMIN > LONMAX across the date line.",
+        ),
+    ] = None,
     folder: Annotated[str | None, typer.Option(help="highres, lowres or misc.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="SPDX identifier such as CC-BY-4.0, or unknown.")
+    ] = None,
+    datum: Annotated[
+        str | None, typer.Option(help="ellipsoid, EIGEN-GL04C, EIGEN-6C4 or unknown.")
+    ] = None,
+    crs: Annotated[str | None, typer.Option(help="Such as EPSG:4326, or unknown.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="active, superseded, retired, withdrawn or unknown.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find datasets by words, by place or by kind.
 
-    Those whose bounds nobody has written down yet are found at any place, and marked.
+    Those whose bounds nobody has written down yet may be at any place: they are listed apart.
     """
     from deepbedmap import registry
 
-    _print_datasets(registry.load().search(text, bounds, folder), json, bounds is not None)
+    table = registry.load().search(
+        " ".join(text) if text else None, bounds, folder, licence, datum, crs, status, lonlat
+    )
+    if json:
+        typer.echo(table.to_json(orient="records", indent=2))
+        return
+    if table.empty:
+        typer.echo("no dataset fits; `deepbedmap list` shows all")
+        return
+    columns = "citekey folder location epoch status licence datum files"
+    placed = table["bounds_known"] if bounds or lonlat else table["bounds_known"] | True
+    if placed.any():
+        typer.echo(_dataset_table(table[placed], columns))
+    if not placed.all():
+        typer.echo(f"place unknown ({(~placed).sum()}):")
+        typer.echo(_dataset_table(table[~placed], columns))
+    for citekey, names in zip(table["citekey"], table["matching_files"], strict=True):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            typer.echo(f"{citekey} has {', '.join(names[:3])}{more}")
 
 
 @app.command(epilog="Example: deepbedmap show King2016Rutford")
-def show(citekey: Annotated[str, typer.Argument(help="Name of the dataset.")]) -> None:
-    """Print all that the registry knows of a dataset; null stands for what nobody knows."""
+def show(
+    citekey: Annotated[str, typer.Argument(help="Name of the dataset.")],
+    json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Print what the registry knows of a dataset."""
     import dataclasses
-    import json
+    import json as json_module
 
     from deepbedmap import registry
 
-    dataset = registry.load()[citekey]
-    typer.echo(json.dumps(dataclasses.asdict(dataset), indent=2, ensure_ascii=False))
+    listing = registry.load()
+    dataset = listing[citekey]
+    if json:
+        typer.echo(json_module.dumps(dataclasses.asdict(dataset), indent=2, ensure_ascii=False))
+    else:
+        typer.echo(_page(dataset, listing))
 
 
-@app.command(epilog="Example: deepbedmap cite King2016Rutford >> references.bib")
-def cite(citekeys: Citekeys) -> None:
-    """Print the BibTeX of datasets and of their papers."""
-    from deepbedmap import registry
+@app.command(epilog="Example: deepbedmap cite King2016Rutford bed.nc >> references.bib")
+def cite(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CITEKEY|FILE...",
+            help="Datasets, names of their files, or grids, predictions, tables of picks "
+            "(.parquet) and checkpoints made of them.",
+        ),
+    ],
+    style: Annotated[str, typer.Option("--format", help="bibtex, text or csl-json.")] = "bibtex",
+    registry: Annotated[
+        Path | None, typer.Option(help="A data_list.yml, or its folder; else the package's own.")
+    ] = None,
+) -> None:
+    """Cite datasets and their papers, or all datasets behind a file, each once.
 
-    typer.echo(registry.load().bibtex(citekeys), nl=False)
+    A source that is none of the registry's is named on standard error, and the exit code is 1:
+    what is printed is then not the whole citation.
+    """
+    from deepbedmap import citation
+    from deepbedmap import registry as registries
+    from deepbedmap.errors import InvalidDataError
+
+    listing = registries.load(registry)
+    found = [citation.attribute(name, listing) for name in what]
+    citekeys = [citekey for attribution in found for citekey in attribution.citekeys]
+    typer.echo(citation.cite(listing, citekeys, style), nl=False)  # type: ignore[arg-type]
+    if faults := [fault for attribution in found for fault in attribution.faults]:
+        raise InvalidDataError(*faults)
 
 
 @app.command(epilog="Example: deepbedmap fetch King2016Rutford --jobs 4")
@@ -129,11 +214,22 @@ def fetch(
         typer.echo(path)
 
 
-@app.command(epilog="Example: deepbedmap points highres/bed_WGS84_grid.json --out rutford.parquet")
+@app.command(
+    epilog="Example: deepbedmap points bedmap3 --season BAS_2019_Thwaites_AIR_BM3 "
+    "--out thwaites.parquet"
+)
 def points(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline, or the name of one in highres/.")],
+    pipeline: Annotated[
+        str,
+        typer.Argument(help="A pipeline, the name of one in highres/, or a Bedmap standard CSV."),
+    ],
     out: Annotated[Path, typer.Option(help="A .parquet or .csv file.")],
     engine: Annotated[str, typer.Option(help="native or pdal.")] = "native",
+    season: Annotated[
+        list[str] | None,
+        typer.Option(help="A raw file's name, its stem or a glob; may be given again."),
+    ] = None,
+    bounds: Box = None,
 ) -> None:
     """Turn a survey's raw files into one table of picks: x, y, z, line."""
     if out.suffix not in (".parquet", ".csv"):
@@ -145,7 +241,7 @@ def points(
     from deepbedmap import repository
     from deepbedmap.points import read_points
 
-    picks = read_points(pipeline, engine=engine)  # type: ignore[arg-type]
+    picks = read_points(pipeline, engine, season or None, bounds)  # type: ignore[arg-type]
     with repository.beside(out) as part:
         if out.suffix == ".csv":
             picks.to_csv(part, index=False)
@@ -173,6 +269,47 @@ def grid(
     typer.echo(f"{out}: {z.sizes['y']} x {z.sizes['x']} cells, {int(z.count())} with a bed")
 
 
+@app.command(
+    epilog="Example: deepbedmap convert lowres/bedmap2_bed.tif --to ellipsoid "
+    "--geoid EIGEN-GL04C=gl04c_geoid.tif --out bed_ellipsoid.tif"
+)
+def convert(
+    heights: Annotated[Path, typer.Argument(help="A grid of heights in metres, .tif or .nc.")],
+    to: Annotated[str, typer.Option(help="ellipsoid, EIGEN-GL04C or EIGEN-6C4.")],
+    geoid: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=FILE",
+            help="A geoid's height above the ellipsoid, one a geoid; `deepbedmap search geoid`.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="A .nc or .tif file.")],
+    datum: Annotated[
+        str | None, typer.Option(help="What the heights refer to, where nothing states it.")
+    ] = None,
+    variable: Annotated[str | None, typer.Option(help="Of a NetCDF file with several.")] = None,
+) -> None:
+    """Convert heights from one vertical datum to another, with geoid grids."""
+    write = _raster_writer(out)
+    geoids = dict(item.partition("=")[::2] for item in geoid)
+    if not all(name and file for name, file in geoids.items()):
+        raise typer.BadParameter("expected NAME=FILE", param_hint="--geoid")
+    import json
+
+    from deepbedmap import citation, rasters
+    from deepbedmap.drivers import RasterSource
+
+    given = RasterSource(heights, variable).to_dask()
+    if "band" in given.dims:
+        raise typer.BadParameter("several rasters; name one", param_hint="--variable")
+    made_of = {"sources": [citation.describe(heights, "heights")]}
+    given.attrs.setdefault("provenance", json.dumps(made_of))
+    converted = rasters.convert_datum(given, to, geoids, datum)
+    write(converted, out)
+    cells = f"{converted.sizes['y']} x {converted.sizes['x']} cells"
+    typer.echo(f"{out}: {cells} above {'the ellipsoid' if to == 'ellipsoid' else to}")
+
+
 @app.command(epilog="Example: deepbedmap tiles rutford.nc --out rutford_windows.geojson")
 def tiles(
     grid: Annotated[Path, typer.Argument(help="A grid of picks.")],
@@ -193,6 +330,199 @@ def tiles(
     with repository.beside(out) as part:
         windows.to_file(part)
     typer.echo(f"{out}: {len(windows)} windows")
+
+
+@app.command(
+    epilog="Example: deepbedmap new Smith2024Thwaites --sample picks.csv --title 'Radar picks of "
+    "Thwaites Glacier' --authors 'Smith, A.; Jones, B.' --licence CC-BY-4.0 --datum ellipsoid"
+)
+def new(
+    citekey: Annotated[str, typer.Argument(help="A new name, such as Smith2024Thwaites.")],
+    sample: Annotated[Path, typer.Option(help="The raw file: text with a record a line.")],
+    title: Annotated[str | None, typer.Option(help="The dataset's published title.")] = None,
+    authors: Annotated[str | None, typer.Option(help="'Family, Given; Family, Given'.")] = None,
+    year: Annotated[int | None, typer.Option(help="Of publication.")] = None,
+    version: Annotated[str | None, typer.Option(help="As its publisher calls it.")] = None,
+    publisher: Annotated[str | None, typer.Option(help="Data centre.")] = None,
+    folder: Annotated[str, typer.Option(help="highres, where surveys are.")] = "highres",
+    location: Annotated[str | None, typer.Option(help="Place in words.")] = None,
+    survey_type: Annotated[str | None, typer.Option(help="airborne, ground or seismic.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="SPDX identifier such as CC-BY-4.0, or unknown.")
+    ] = None,
+    datum: Annotated[
+        str | None, typer.Option(help="ellipsoid, EIGEN-GL04C, EIGEN-6C4 or unknown.")
+    ] = None,
+    firn: Annotated[
+        bool | None, typer.Option("--firn/--no-firn", help="The bed allows for the firn layer.")
+    ] = None,
+    doi: Annotated[str | None, typer.Option(help="Of the data.")] = None,
+    paper_doi: Annotated[str | None, typer.Option(help="Of the paper.")] = None,
+    url: Annotated[str | None, typer.Option(help="Where the file can be fetched.")] = None,
+    notes: Annotated[str | None, typer.Option(help="What a user should know.")] = None,
+    crs: Annotated[str | None, typer.Option(help="Of x and y, such as EPSG:4326.")] = None,
+    x: Annotated[str | None, typer.Option(help="Column of x or longitude.")] = None,
+    y: Annotated[str | None, typer.Option(help="Column of y or latitude.")] = None,
+    z: Annotated[str | None, typer.Option(help="Column of the bed.")] = None,
+    surface: Annotated[str | None, typer.Option(help="Column; bed = surface - thickness.")] = None,
+    thickness: Annotated[str | None, typer.Option(help="Column; see --surface.")] = None,
+    down: Annotated[
+        bool | None, typer.Option("--down/--up", help="--z is a depth, or an elevation.")
+    ] = None,
+    xy_units: Annotated[str | None, typer.Option(help="Of x and y: degrees, m or km.")] = None,
+    units: Annotated[str | None, typer.Option(help="Of heights: m or km.")] = None,
+    missing: Annotated[
+        list[float] | None, typer.Option(help="A number that marks a missing value; nan: none.")
+    ] = None,
+    supersedes: Annotated[str | None, typer.Option(help="Citekey of what it replaces.")] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the file into highres/.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Repository; else this checkout.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Take every guess for right.")] = False,
+) -> None:
+    """Add a survey: its entry, its pipeline, a small test fixture, and the catalog.
+
+    Looks at the file, says what it finds and what it guesses, and asks for what no flag tells.
+    Who does not know a licence or a datum says unknown.
+    """
+    if folder != "highres":
+        raise ValueError("--folder: surveys are in highres; write the entry of a grid by hand")
+    from deepbedmap import contribution, registry
+
+    answers: dict[str, Any] = {"title": title, "licence": licence, "vertical_datum": datum}
+    answers |= {"authors": authors and authors.split(";"), "year": year, "location": location}
+    answers |= {"doi": doi, "paper_doi": paper_doi, "url": url}
+    questions: dict[str, tuple[str, Any]] = {
+        "title": ("Title", str),
+        "licence": ("Licence (such as CC-BY-4.0, or unknown)", contribution.licence_of),
+        "vertical_datum": (
+            f"Heights refer to ({', '.join(contribution.VERTICAL_DATUMS)} or unknown)",
+            contribution.datum_of,
+        ),
+        "authors": ("Authors (Family, Given; Family, Given)", lambda text: text.split(";")),
+        "year": ("Year of publication", lambda text: int(text) if text else None),
+        "location": ("Place", str),
+        "doi": ("DOI of the data", contribution.doi_of),
+        "paper_doi": ("DOI of the paper", contribution.doi_of),
+        "url": ("Address of the file", str),
+    }
+    needed = [name for name in ("title", "licence", "vertical_datum") if answers[name] is None]
+    told: dict[str, Any] = {"x": x, "y": y, "z": z, "surface": surface, "thickness": thickness}
+    told |= {"down": down, "crs": crs, "xy_units": xy_units, "units": units}
+    told["missing"] = missing or None
+    look = _settle(sample, told, yes, needed)
+    if sys.stdin.isatty():
+        for name, (question, reading) in questions.items():
+            if name in needed or (answers[name] is None and not yes):
+                answers[name] = _prompt(question, reading, None if name in needed else "")
+    written = contribution.contribute(
+        look,
+        citekey,
+        **answers,
+        version=version,
+        publisher=publisher,
+        survey_type=survey_type,
+        firn_correction=firn,
+        notes=notes,
+        supersedes=supersedes,
+        copy=copy,
+        root=root,
+    )
+    for path in written:
+        typer.echo(path)
+    dataset = registry.load(written[0])[citekey]
+    typer.echo(f"{dataset.notes} Bounds: {dataset.bounds}")
+    highres = written[0].parent / "highres"
+    if not (highres / sample.name).exists():
+        typer.echo(f"put {sample.name} into {highres}: its pipeline looks for it there")
+    if dataset.licence is None:
+        typer.echo("no licence is known, so the test fixture has its numbers cut to two digits")
+
+
+def _settle(sample: Path, told: dict[str, Any], yes: bool, needed: list[str]) -> Sample:
+    """Look at a sample until all that it leaves open is told and all that it guesses confirmed."""
+    from deepbedmap.samples import inspect
+
+    def flags(arguments: Iterable[str], word: str = " or ") -> str:
+        names = {"vertical_datum": "--datum", "down": "--down or --up"}
+        return word.join(names.get(each, f"--{each.replace('_', '-')}") for each in arguments)
+
+    look = inspect(sample, **told)
+    for finding in look.findings:
+        typer.echo(f"found: {finding}")
+    if yes or not sys.stdin.isatty():
+        for guess in look.guesses:
+            typer.echo(f"guessed: {guess.text}")
+    if not sys.stdin.isatty():
+        untold = [flags([name]) for name in needed]
+        untold += [f"{flags(each.settled_by)} ({each.text})" for each in look.questions]
+        if look.guesses and not yes:
+            doubtful = dict.fromkeys(name for each in look.guesses for name in each.settled_by)
+            untold.append(f"--yes to take the guesses for right (else {flags(doubtful, ', ')})")
+        if untold:
+            raise ValueError(f"tell what cannot be asked without a terminal: {'; '.join(untold)}")
+        return look
+    confirmed = {guess.text for guess in look.guesses if yes}
+    while doubts := (*(g for g in look.guesses if g.text not in confirmed), *look.questions):
+        doubt = doubts[0]
+        guessed = doubt in look.guesses
+        if guessed and typer.confirm(f"guessed: {doubt.text}. Is that so?", default=True):
+            confirmed.add(doubt.text)
+            continue
+        name = doubt.settled_by[0]
+
+        def reading(text: str, name: str = name) -> tuple[Any, Sample]:
+            value: Any = text
+            if name == "down":
+                value = {"up": False, "down": True}.get(text, text)
+            elif name == "missing":
+                value = [float(number) for number in text.replace(",", " ").split()]
+            return value, inspect(sample, **{**told, name: value})
+
+        told[name], look = _prompt(flags([name]) if guessed else doubt.text, reading)
+    return look
+
+
+def _prompt(question: str, reading: Any, default: str | None = None) -> Any:
+    """Ask until the answer can be read."""
+
+    def read(text: str) -> Any:
+        try:
+            return reading(text.strip())
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return typer.prompt(question, default=default, show_default=False, value_proc=read)
+
+
+@app.command(epilog="Example: deepbedmap validate highres/2010tr.json picks.parquet")
+def validate(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files and folders; none: the whole repository.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check all of the repository, or files of one's own.
+
+    It knows registries, pipelines, catalogs, schemas, picks, raw picks of CReSIS and Bedmap, grids
+    and windows. Every fault is told in one run, a line each; the exit code is then 1. Neither the
+    raw data nor a network is needed.
+    """
+    import dataclasses
+    import json as json_module
+
+    from deepbedmap import validation
+
+    faults = validation.check(paths)
+    if json:
+        typer.echo(json_module.dumps([dataclasses.asdict(fault) for fault in faults], indent=2))
+    else:
+        for fault in faults:
+            typer.echo(fault)
+        files = len(validation.find_files(paths))
+        said = f"{files} file{'s' * (files != 1)} checked: {len(faults) or 'no'} fault"
+        typer.echo(said + "s" * (len(faults) > 1), err=bool(faults))
+    if faults:
+        raise typer.Exit(1)
 
 
 @catalog_app.command("build", epilog="Example: deepbedmap catalog build")
@@ -228,9 +558,7 @@ def predict(
 ) -> None:
     """Predict the bed of a window; without --bounds, of all that the prior covers."""
     write = _raster_writer(out)
-    import pooch
-
-    from deepbedmap import rasters
+    from deepbedmap import citation, rasters
     from deepbedmap.model import checkpoints, prediction
     from deepbedmap.model.dataset import Inputs
 
@@ -242,11 +570,6 @@ def predict(
         "checkpoint": checkpoint,
     }
     network = checkpoints.load(checkpoint).network
-    provenance: dict[str, Any] = {
-        name: {"file": path.name, "sha256": pooch.file_hash(str(path))}
-        for name, path in files.items()
-        if path.is_file()
-    }
     bed = prediction.predict(
         network,
         Inputs(
@@ -256,7 +579,7 @@ def predict(
             accumulation=rasters.open_raster(accumulation),
         ),
         bounds,
-        provenance=provenance,
+        provenance={"sources": [citation.describe(path, role) for role, path in files.items()]},
     )
     write(bed, out)
     typer.echo(f"{out}: {bed.sizes['y']} x {bed.sizes['x']} cells")
@@ -341,12 +664,92 @@ def _raster_writer(out: Path) -> Any:
     return rasters.write_netcdf if out.suffix == ".nc" else rasters.write_geotiff
 
 
-def _print_datasets(table: pd.DataFrame, json: bool, placed: bool = False) -> None:
-    if json:
-        typer.echo(table.to_json(orient="records", indent=2))
-    elif table.empty:
-        typer.echo("no dataset fits")
-    else:
-        columns = ["citekey", "folder", "location", "resolution", "licence"]
-        shown = table[columns + ["bounds_known"] * placed].astype(object)
-        typer.echo(shown.where(shown.notna(), "unknown").to_string(index=False))
+def _dataset_table(table: pd.DataFrame, columns: str) -> str:
+    rows = []
+    known = table.astype(object).where(table.notna(), None)
+    for record in known.rename(columns={"vertical_datum": "datum"}).to_dict("records"):
+        record["resolution"] = record["resolution"] and f"{record['resolution']:g} m"
+        record["epoch"] = record["epoch"] and _years(record["epoch"])
+        cells = [record[column] for column in columns.split()]
+        rows.append(["unknown" if cell is None else str(cell) for cell in cells])
+    return _columns(columns.split(), rows)
+
+
+def _columns(header: list[str], rows: list[list[str]], widest: int = 26) -> str:
+    """Lines of text in columns, none of these wider than it may be but the first."""
+    lines = [
+        [cell if n == 0 or len(cell) <= widest else f"{cell[: widest - 3]}..." for n, cell in row]
+        for row in map(enumerate, [header, *rows])
+    ]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in lines
+    )
+
+
+def _years(epoch: tuple[int, int]) -> str:
+    return str(epoch[0]) if epoch[0] == epoch[1] else f"{epoch[0]}-{epoch[1]}"
+
+
+def _page(dataset: Dataset, listing: Registry) -> str:
+    """All that is known of a dataset, for a person to read."""
+    import textwrap
+    from dataclasses import asdict
+
+    from deepbedmap import citation
+
+    lines = [dataset.citekey, *textwrap.wrap(dataset.title, 100)]
+    if dataset.status in ("superseded", "retired", "withdrawn"):
+        successor = dataset.superseded_by
+        use = f"; use {successor} (`deepbedmap show {successor}`)" if successor else ""
+        lines.append(f"This dataset is {dataset.status}{use}.")
+    lines.append("")
+
+    said: dict[str, Any] = asdict(dataset)
+    for name in ("citekey", "title", "files"):
+        del said[name]
+    said["authors"] = "; ".join(dataset.authors) or None
+    for name in ("doi_dataset", "doi_literature"):
+        said[name] = said[name] and f"https://doi.org/{said[name]}"
+    if dataset.paper:
+        said["paper"] = citation.cite(listing, dataset.citekey, "text").splitlines()[-1]
+    if dataset.bounds:
+        said["bounds"] = f"{' '.join(f'{edge:.0f}' for edge in dataset.bounds)} (m, EPSG:3031)"
+    if dataset.resolution:
+        said["resolution"] = f"{dataset.resolution:g} m"
+    if dataset.epoch:
+        said["epoch"] = _years(dataset.epoch)
+    absent = dict.fromkeys(("pipelines", "instructions", "notes", "superseded_by"), "none")
+    for name, value in said.items():
+        text = absent[name] if name in absent and value in (None, ()) else _in_words(value)
+        label = f"{name.replace('_', ' '):17}"
+        lines += textwrap.wrap(f"{label} {text}", 100, subsequent_indent=" " * 18)
+
+    rows = [
+        [
+            file.filename,
+            "unknown" if file.bytes is None else f"{file.bytes:,}",
+            f"{file.sha256[:8]}..." if file.sha256 else "unknown",
+            file.access if file.urls else "ask for it",
+        ]
+        for file in dataset.files
+    ]
+    lines += ["", f"files ({len(rows)})" if rows else "files: their names are not known"]
+    if rows:
+        lines.append(_columns(["name", "bytes", "sha256", "access"], rows[:_MOST_FILES]))
+    if len(rows) > _MOST_FILES:
+        lines.append(f"and {len(rows) - _MOST_FILES} more (--json lists all)")
+    return "\n".join(lines)
+
+
+def _in_words(value: Any) -> str:
+    if value in (None, ()):
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return "; ".join(f"{k.replace('_', ' ')}: {_in_words(part)}" for k, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -12,13 +12,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pooch
 import shapely
 import torch
 import xarray as xr
 from torch import nn
 
-from deepbedmap import download, figures, grids, points, rasters, registry, synthetic, tiles
+from deepbedmap import (
+    citation,
+    download,
+    figures,
+    grids,
+    points,
+    rasters,
+    registry,
+    synthetic,
+    tiles,
+)
 from deepbedmap.errors import InvalidDataError
 from deepbedmap.figures import Panel
 from deepbedmap.model import checkpoints, evaluation, networks, prediction, training
@@ -63,14 +72,20 @@ class Surveyed:
     inputs: Inputs
     bounds: Bounds
 
-    def checksums(self, folder: str, role: str | None = None) -> dict[str, list[str | None]]:
-        """Checksums of a folder's files by citekey; of surveys, those that play a role."""
+    def sources(self, role: str) -> list[dict[str, Any]]:
+        """Files of the surveys that play a role; of all rasters, where it is ``"input"``."""
         playing = [survey.citekey for survey in synthetic.SURVEYS if survey.role == role]
-        return {
-            dataset.citekey: [file.sha256 for file in dataset.files]
+        return [
+            {
+                "role": role,
+                "citekey": dataset.citekey,
+                "file": file.filename,
+                "sha256": file.sha256,
+            }
             for dataset in self.registry
-            if dataset.folder == folder and (role is None or dataset.citekey in playing)
-        }
+            if dataset.citekey in playing or (role == "input" and dataset.folder != "highres")
+            for file in dataset.files
+        ]
 
     @property
     def held_out(self) -> pd.DataFrame:
@@ -128,19 +143,17 @@ def run(
         seed=seed,
         steps=steps,
         metrics=history[-1],
-        trained_on=surveyed.checksums("highres", "training"),
+        sources=surveyed.sources("training") + surveyed.sources("input"),
     )
 
     report("predicting the glacier that gave no training data")
-    provenance = {
-        "checkpoint": pooch.file_hash(str(checkpoint)),
-        "inputs": surveyed.checksums("lowres") | surveyed.checksums("misc"),
-    }
     bed = prediction.predict(
         checkpoints.load(checkpoint).network,
         surveyed.inputs,
         surveyed.bounds,
-        provenance=provenance,
+        provenance={
+            "sources": [*surveyed.sources("input"), citation.describe(checkpoint, "checkpoint")]
+        },
     )
     rasters.write_geotiff(bed, out / "bed.tif")
     rasters.write_netcdf(bed, out / "bed.nc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import fnmatch
 import ftplib
 import logging
 import lzma
@@ -37,8 +38,14 @@ from rich.progress import (
 
 import deepbedmap
 from deepbedmap import registry as registries
-from deepbedmap import repository
-from deepbedmap.errors import DeepBedMapError, DownloadError, MissingDataError
+from deepbedmap import repository, schemas
+from deepbedmap.errors import (
+    DeepBedMapError,
+    DownloadError,
+    Fault,
+    InvalidDataError,
+    MissingDataError,
+)
 from deepbedmap.registry import ARCHIVE_SUFFIXES, Dataset, File, Registry
 
 logger = logging.getLogger(__name__)
@@ -48,6 +55,9 @@ TIMEOUT = 30
 
 LARGEST_RATIO = 200
 """How many times the size of an archive its contents may have; text has about 10."""
+
+MOST_MEMBERS = 10_000
+"""How many members of an archive may land in a folder."""
 
 _CHUNK = 2**18
 
@@ -61,17 +71,21 @@ def fetch(
     registry: Registry | None = None,
     data_dir: str | Path | None = None,
 ) -> list[Path]:
-    """Get the files of datasets into ``data_dir/<folder>/``.
+    """Get files into ``data_dir/<folder>/``: those of datasets, or single ones.
 
     A file that is there and right is not fetched again; one that is there and differs from what
     the registry says is left alone, and is an error. A new file is put in its place only when it
     is whole, has its checksum and, if it is an archive, has been unpacked. Where the registry has
-    no checksum, the file is taken, and a warning is logged that gives the checksum found.
+    no checksum, the file is taken, and a warning is logged that gives the checksum found. Where the
+    registry has a pattern for an archive's members, the names of those that landed are kept in
+    ``<archive>.members`` beside it.
 
     Parameters
     ----------
     citekeys
-        One citekey, or several.
+        What to get, one or several: a citekey stands for all files of a dataset; a file name of
+        the registry, such as ``2011_Antarctica_TO.csv``, for that file. ``highres/<name>`` tells
+        it from a file of the same name in another folder.
     jobs
         How many files are fetched at a time, at least 1.
     offline
@@ -86,26 +100,27 @@ def fetch(
     Returns
     -------
     list of pathlib.Path
-        The files that pipelines and drivers read (out of their archives), in the order of the
-        citekeys and of the registry.
+        The files that pipelines and drivers read (out of their archives), in the order asked for
+        and in that of the registry.
 
     Raises
     ------
     MissingDataError
-        Files are not there and cannot be fetched: offline, or no URL is known. The message says
-        which command, or which person, gets them.
+        Files are not there and cannot be fetched: offline, no URL or not even their names are
+        known, or a person must get them. The message says which command, or which person, does.
     DownloadError
         A file that is there is not what the registry says (then nothing is fetched); or a file
         could not be fetched or unpacked (the others are fetched all the same). The message has
         one line a file.
     InvalidDataError
-        A citekey is not in the registry.
+        The registry has no such dataset or file, or the dataset is withdrawn.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     registry = registries.load() if registry is None else registry
-    chosen = [citekeys] if isinstance(citekeys, str) else dict.fromkeys(citekeys)
-    wanted = [item for citekey in chosen for item in _wanted(registry[citekey], data_dir)]
+    names = [citekeys] if isinstance(citekeys, str) else citekeys
+    named = (item for name in names for item in _named(name, registry, data_dir))
+    wanted = list({item.target: item for item in named}.values())
     stop = threading.Event()
     in_place = _each(_is_in_place, wanted, jobs, stop)
     absent = [item for item, there in zip(wanted, in_place, strict=True) if not there]
@@ -113,17 +128,19 @@ def fetch(
         _require(item for item in absent if not item.target.is_file())
         for item in absent:
             if not item.target.is_file():
-                logger.warning("%s: %s is gone, so it is not checked", item.path, item.target.name)
+                logger.warning("%s is gone, so what was in it is not checked", item.target)
         absent = [item for item in absent if item.target.is_file()]
     with contextlib.ExitStack() as stack:
         folders = {item.folder for item in absent}
         stages = {folder: Path(stack.enter_context(_stage(folder))) for folder in folders}
         transfers = stack.enter_context(_Transfers(progress and bool(absent), stop))
         _each(lambda item: _obtain(item, stages[item.folder], transfers), absent, jobs, stop)
-    return [item.path for item in wanted]
+    return [path for item in wanted for path in item.paths]
 
 
-def locate(dataset: Dataset, data_dir: str | Path | None = None) -> list[Path]:
+def locate(
+    dataset: Dataset, data_dir: str | Path | None = None, filename: str | None = None
+) -> list[Path]:
     """Return where a dataset's files are, as pipelines and drivers read them; do not check them.
 
     Parameters
@@ -132,15 +149,34 @@ def locate(dataset: Dataset, data_dir: str | Path | None = None) -> list[Path]:
         An entry of the registry.
     data_dir
         Where the files land; None for :func:`deepbedmap.repository.data_dir`.
+    filename
+        One of the dataset's files (an archive may hold several); None for all.
 
     Raises
     ------
     MissingDataError
         A file is not there; the message says which command, or which person, gets it.
     """
-    wanted = _wanted(dataset, data_dir)
+    folder = _folder(dataset, data_dir)
+    files = [file for file in dataset.files if filename in (None, file.filename)]
+    wanted = [_Wanted(dataset, file, folder) for file in files]
     _require(wanted)
-    return [item.path for item in wanted]
+    return [path for item in wanted for path in item.paths]
+
+
+def refuse_withdrawn(dataset: Dataset, listing: Path) -> None:
+    """Raise :class:`InvalidDataError` where a dataset of a registry file must not be used."""
+    if dataset.status == "withdrawn":
+        remedy = f"use {dataset.superseded_by}" if dataset.superseded_by else None
+        raise InvalidDataError(
+            Fault(
+                str(listing),
+                entry=dataset.citekey,
+                expected="a dataset that may be used",
+                found="one that is withdrawn" + (f" ({dataset.notes})" if dataset.notes else ""),
+                remedy=remedy,
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -157,24 +193,75 @@ class _Wanted:
         return self.folder / self.file.filename
 
     @property
-    def path(self) -> Path:
-        """Where the file goes that pipelines read: another, if the first is an archive."""
-        return self.folder / self.file.name
+    def listing(self) -> Path:
+        """Where the names of an archive's members are kept, if the registry does not know them."""
+        return self.folder / f"{self.file.filename}.members"
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where the files go that pipelines read: others, if the first is an archive.
+
+        Empty as long as it is not known which the archive holds.
+        """
+        if self.file.members is None:
+            return [self.folder / self.file.name]
+        if not self.listing.is_file():
+            return []
+        names = self.listing.read_text(encoding="utf-8").split("\n")
+        return [self.folder / Path(name).name for name in names if name]
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self.paths) and all(path.is_file() for path in self.paths)
 
 
-def _wanted(dataset: Dataset, data_dir: str | Path | None) -> list[_Wanted]:
-    base = repository.data_dir() if data_dir is None else Path(data_dir)
-    return [_Wanted(dataset, file, base / dataset.folder) for file in dataset.files]
+def _named(name: str, registry: Registry, data_dir: str | Path | None) -> list[_Wanted]:
+    """Find what a citekey or a file name of the registry stands for."""
+    if name in registry:
+        refuse_withdrawn(registry[name], registry.path)
+        found = [(registry[name], file) for file in registry[name].files]
+        if not found:
+            raise MissingDataError(f"{name}: {registry[name].how_to_ask()}")
+    else:
+        found = [
+            (dataset, file)
+            for dataset in registry
+            for file in dataset.files
+            for known in dict.fromkeys((file.filename, file.name))
+            if name in (known, f"{dataset.folder}/{known}")
+        ]
+    if not found or len({dataset.folder for dataset, _ in found}) > 1:
+        folders = " or ".join(f"{dataset.folder}/{name}" for dataset, _ in found)
+        citekeys = [dataset.citekey for dataset in registry]
+        files = [file.filename for dataset in registry for file in dataset.files]
+        raise InvalidDataError(
+            Fault(
+                str(registry.path),
+                expected=folders or "a citekey or a file name of the registry",
+                found=repr(name),
+                remedy=None
+                if found
+                else schemas.near(name, [*citekeys, *files]) or "`deepbedmap list` shows all",
+            )
+        )
+    for dataset, _ in found:
+        refuse_withdrawn(dataset, registry.path)
+    return [_Wanted(dataset, file, _folder(dataset, data_dir)) for dataset, file in found]
+
+
+def _folder(dataset: Dataset, data_dir: str | Path | None) -> Path:
+    return (repository.data_dir() if data_dir is None else Path(data_dir)) / dataset.folder
 
 
 def _require(wanted: Iterable[_Wanted]) -> None:
-    missing = [_missing(item) for item in wanted if not item.path.is_file()]
+    missing = [_missing(item) for item in wanted if not item.is_complete]
     if missing:
         raise MissingDataError("\n".join(missing))
 
 
 def _missing(item: _Wanted) -> str:
-    return f"{item.path}: not there; {item.dataset.how_to_get(item.file.filename)}"
+    path = next((path for path in item.paths if not path.is_file()), item.target)
+    return f"{path}: not there; {item.dataset.how_to_get(item.file.filename)}"
 
 
 def _each(
@@ -208,15 +295,25 @@ def _is_in_place(item: _Wanted) -> bool:
         raise DownloadError(
             f"{item.target}: {wrong}; move it away, and it is fetched again, or mend the registry"
         )
-    if item.file.unpacked is None:
+    if item.file.unpacked is None and item.file.members is None:
         return True
-    if not item.path.is_file():
+    if not item.is_complete:
         return False
-    with _member(item.target, item.file, str(item.target)) as packed, item.path.open("rb") as file:
-        same = all(chunk == file.read(len(chunk)) for chunk in _chunks(packed)) and not file.read(1)
-    if not same:
-        raise _differs(item)
+    with _opened(item.target, str(item.target)) as members:
+        chosen = {
+            item.folder / name: member for name, member in _chosen(members, item.file).items()
+        }
+        if not all(path.is_file() for path in chosen):
+            return False
+        changed = [path for path, member in chosen.items() if not _is_same(path, member)]
+    if changed:
+        raise _differs(changed[0], item)
     return True
+
+
+def _is_same(path: Path, member: _Member) -> bool:
+    with member.open() as packed, path.open("rb") as file:
+        return all(chunk == file.read(len(chunk)) for chunk in _chunks(packed)) and not file.read(1)
 
 
 def _wrong(path: Path, item: _Wanted) -> str | None:
@@ -233,9 +330,9 @@ def _wrong(path: Path, item: _Wanted) -> str | None:
     return None
 
 
-def _differs(item: _Wanted) -> DownloadError:
+def _differs(path: Path, item: _Wanted) -> DownloadError:
     return DownloadError(
-        f"{item.path}: expected what {item.target.name} holds, found something else; "
+        f"{path}: expected what {item.target.name} holds, found something else; "
         "move it away, and it is unpacked again"
     )
 
@@ -255,42 +352,76 @@ def _obtain(item: _Wanted, stage: Path, transfers: _Transfers) -> None:
         if not whole.is_file():
             whole = stage / item.file.filename
             _download(item, whole, transfers)
-        if item.file.unpacked is not None:
-            unpacked = stage / item.file.unpacked
-            _unpack(whole, item.file, str(item.target), unpacked)
-            if item.path.exists() and not filecmp.cmp(unpacked, item.path, shallow=False):
-                raise _differs(item)
-            unpacked.replace(item.path)
+        if item.file.unpacked is not None or item.file.members is not None:
+            _unpack(whole, item, stage / f"{item.file.filename}.unpacked")
         if whole != item.target:
             whole.replace(item.target)
     except DeepBedMapError:
         raise
     except OSError as error:
         raise DownloadError(f"{item.target}: cannot be written: {error}") from error
-    logger.info("%s: fetched", item.path)
+    for path in item.paths:
+        logger.info("%s: fetched", path)
+
+
+def _unpack(archive: Path, item: _Wanted, stage: Path) -> None:
+    """Put the members that the registry means into their folder: all of them, or none."""
+    stage.mkdir()
+    with _opened(archive, str(item.target)) as members:
+        chosen = _chosen(members, item.file)
+        for name, member in chosen.items():
+            _extract(member, stage / name)
+    for name in chosen:
+        place = item.folder / name
+        if place.exists() and not filecmp.cmp(stage / name, place, shallow=False):
+            raise _differs(place, item)
+    for name in chosen:
+        (stage / name).replace(item.folder / name)
+    if item.file.members is not None:
+        with repository.beside(item.listing) as part:
+            part.write_text("".join(f"{name}\n" for name in sorted(chosen)), encoding="utf-8")
+
+
+def _extract(member: _Member, to: Path) -> None:
+    with member.open() as packed, to.open("wb") as unpacked:
+        shutil.copyfileobj(packed, unpacked, _CHUNK)
 
 
 def _download(item: _Wanted, whole: Path, transfers: _Transfers) -> None:
-    if not item.file.urls:
+    if not item.file.urls or item.file.access == "manual":
         raise MissingDataError(_missing(item))
     failures = []
     for url in item.file.urls:
         try:
             if _is_archive(urlsplit(url).path) and not _is_archive(item.file.filename):
                 archive = transfers.archive(url, whole.with_name(f"{whole.name}.in"))
-                _unpack(archive, item.file, url, whole)
+                with _opened(archive, url) as members:
+                    (member,) = _chosen(members, item.file).values()
+                    _extract(member, whole)
             else:
                 transfers.get(url, whole)
         except DownloadError as error:
             failures.append(str(error))
         else:
-            wrong = _wrong(whole, item)
+            wrong = "found a web page" if _is_web_page(whole) else _wrong(whole, item)
             if wrong is None:
                 return
             failures.append(f"{url}: {wrong}")
         logger.info("%s: %s", item.target, failures[-1])
     advice = "" if item.file.url else f"; {item.dataset.how_to_ask(item.file.filename)}"
+    if item.file.access == "earthdata":
+        advice = (
+            "; a login of NASA's Earthdata is needed (https://urs.earthdata.nasa.gov), "
+            "which ~/.netrc may hold"
+        )
     raise DownloadError(f"{item.target}: {'; '.join(failures)}{advice}")
+
+
+def _is_web_page(path: Path) -> bool:
+    """Say whether a server sent a page, to log in for example, and called it a file."""
+    with path.open("rb") as file:
+        start = file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return start.startswith((b"<!doctype html", b"<html")) and path.suffix not in (".htm", ".html")
 
 
 class _Transfers:
@@ -406,11 +537,6 @@ def _is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def _unpack(archive: Path, file: File, called: str, to: Path) -> None:
-    with _member(archive, file, called) as packed, to.open("wb") as unpacked:
-        shutil.copyfileobj(packed, unpacked, _CHUNK)
-
-
 @dataclass(frozen=True)
 class _Member:
     name: str
@@ -421,13 +547,11 @@ class _Member:
 
 
 @contextlib.contextmanager
-def _member(archive: Path, file: File, called: str) -> Iterator[IO[bytes]]:
-    """Open the member of an archive that the registry means; no name inside becomes a path."""
+def _opened(archive: Path, called: str) -> Iterator[list[_Member]]:
+    """Open an archive for its files; what is wrong with it, also while it is read, is one line."""
     try:
         with contextlib.ExitStack() as stack:
-            members = _members(archive, stack)
-            with _meant(_safe(members, archive), file).open() as packed:
-                yield packed
+            yield _safe(_members(archive, stack), archive)
     except DownloadError as error:
         raise DownloadError(f"{called}: the archive {error}") from error
     except (
@@ -497,7 +621,10 @@ def _safe(members: Iterable[_Member], archive: Path) -> list[_Member]:
     return files
 
 
-def _meant(members: list[_Member], file: File) -> _Member:
+def _chosen(members: list[_Member], file: File) -> dict[str, _Member]:
+    """Return the members of an archive that the registry means, by the names they get."""
+    if file.members is not None:
+        return _fitting(members, file.members)
     if file.member is not None:
         wanted = f"a file {file.member!r}"
         meant = [member for member in members if member.name == file.member]
@@ -506,9 +633,36 @@ def _meant(members: list[_Member], file: File) -> _Member:
         meant = members
     else:
         wanted = f"one file called {file.filename!r}"
-        meant = [member for member in members if PurePosixPath(member.name).name == file.filename]
+        meant = [member for member in members if _plain(member) == file.filename]
     if len(meant) != 1:
-        names = ", ".join(member.name for member in members[:10]) or "nothing"
-        more = f" and {len(members) - 10} more" if len(members) > 10 else ""
-        raise DownloadError(f"should hold {wanted}, and holds {names}{more}")
-    return meant[0]
+        raise DownloadError(f"should hold {wanted}, and holds {_some(members)}")
+    return {file.name: meant[0]}
+
+
+def _fitting(members: list[_Member], pattern: str) -> dict[str, _Member]:
+    fitting: dict[str, _Member] = {}
+    taken = set()
+    for member in members:
+        name = _plain(member)
+        if not fnmatch.fnmatchcase(name, pattern):
+            continue
+        if name.startswith(".") or ":" in name or not name.isprintable():
+            raise DownloadError(f"holds an unsafe name, {member.name!r}")
+        if name.casefold() in taken:  # one name to many file systems
+            raise DownloadError(f"holds two files called {name!r}")
+        taken.add(name.casefold())
+        fitting[name] = member
+        if len(fitting) > MOST_MEMBERS:
+            raise DownloadError(f"holds more than {MOST_MEMBERS:,} files that fit {pattern!r}")
+    if not fitting:
+        raise DownloadError(f"should hold files that fit {pattern!r}, and holds {_some(members)}")
+    return fitting
+
+
+def _plain(member: _Member) -> str:
+    return PurePosixPath(member.name.replace("\\", "/")).name
+
+
+def _some(members: list[_Member]) -> str:
+    names = ", ".join(member.name for member in members[:10]) or "nothing"
+    return names + (f" and {len(members) - 10} more" if len(members) > 10 else "")

@@ -11,12 +11,13 @@ from __future__ import annotations
 import ast
 import fnmatch
 import hashlib
+import io
 import json
 import logging
 import operator
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -33,6 +34,8 @@ from deepbedmap import repository, schemas
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 
 if TYPE_CHECKING:
+    import geopandas as gpd
+
     from deepbedmap.registry import Dataset
 
 logger = logging.getLogger(__name__)
@@ -45,9 +48,15 @@ LINE_GAP = 1000.0
 ANTARCTIC_RADIUS = 3.34e6
 """Distance (m) from the pole of EPSG:3031 that nothing south of 60 degrees S exceeds."""
 
+STANDARD_CSV = "bedmap3.json"
+"""Pipeline that reads a Bedmap standard CSV which is named by itself."""
+
 
 def read_points(
-    pipeline: str | os.PathLike[str], engine: Literal["native", "pdal"] = "native"
+    pipeline: str | os.PathLike[str],
+    engine: Literal["native", "pdal"] = "native",
+    season: str | Iterable[str] | None = None,
+    bounds: Sequence[float] | None = None,
 ) -> pd.DataFrame:
     r"""Picks of a survey, from its pipeline and its raw text files.
 
@@ -57,15 +66,28 @@ def read_points(
     their number, and that of the records that the pipeline's expressions drop, is logged for
     each file. A bed of exactly 0 m is a bed.
 
+    Columns are those of the pipeline's header, by position. In a file that begins with comment
+    lines (``#``), however many, they go by name, if its own header has the pipeline's names
+    (whatever their case, their units in parentheses, and with any other mark for ``_``): columns
+    in another order, or more of them, do no harm.
+
     Parameters
     ----------
     pipeline
         Path of a pipeline. A bare name (``"2010tr"`` or ``"2010tr.json"``) that is no file in
-        the working folder is that of a pipeline in the repository's ``highres``.
+        the working folder is that of a pipeline in the repository's ``highres``. Or the path of a
+        Bedmap standard CSV, which needs no pipeline of its own.
     engine
         ``"native"``; or ``"pdal"``, for which python-pdal must be installed. PDAL reads text as
         0, so a flight name or a date in letters is lost to it: lines are then told apart by
-        distance, and there is no time.
+        distance, and there is no time. It knows columns by their position alone: a file in which
+        that differs from the pipeline's is refused.
+    season
+        Raw files to read, one or several: each a file's name, its stem or a glob
+        (``"2011_Antarctica_DC8"``, ``"BAS_*"``). None for all of the pipeline's.
+    bounds
+        (xmin, ymin, xmax, ymax): keep the picks inside, or on the edge, of this box in the CRS of
+        the picks (metres in EPSG:3031). Where none is, the table is empty.
 
     Returns
     -------
@@ -76,21 +98,28 @@ def read_points(
             float64: easting and northing in the CRS of the pipeline (metres in EPSG:3031), and
             the elevation of the bed in metres.
         ``line``
-            category: ``"<file stem>/<name>"`` where the file has a column FRAME, FlightID or
-            Line_name (the first of these, in any case); the file's stem alone where the name is
-            missing, and where the file is a grid (it has a column ``row`` or ``column``).
-            Otherwise ``"<file stem>/<n>"``, counted from 1: a new line begins where two
-            consecutive picks of a file are more than 1 km apart.
+            category: ``"<file stem>/<name>"`` where the file has names in a column FRAME,
+            FlightID, Line_name or trajectory_id (the first of these, in any case); the file's stem
+            alone where the name is missing, and where the file is a grid (it has a column ``row``
+            or ``column``). Otherwise ``"<file stem>/<n>"``, counted from 1: a new line begins
+            where two consecutive picks of a file are more than 1 km apart.
         ``quality``
             Int8, where there is a column QUALITY (CReSIS: 1 good, 2 moderate, 3 derived).
         ``time``
             datetime64[ns], UTC without a time zone: the date in FRAME (YYYYMMDD...) or DATE, and
-            the seconds of the day, or hh:mm:ss, in UTCTIMESOD, UTC or TIME. NaT where a file's
-            dates or times can be read in two ways, which is logged.
+            the seconds of the day, or hh:mm:ss, in UTCTIMESOD, UTC, TIME or TIME_UTC. NaT where
+            one is missing (-9999, or a year alone), and where a file's dates or times can be read
+            in two ways, which is logged.
+        ``bed_inferred``
+            bool, where the pipeline assigns BED_INFERRED: the survey gives no bed here, and it was
+            inferred as the surface less the ice's thickness.
 
         ``attrs`` has ``crs`` (text or None), ``vertical_datum`` (that of the registry beside the
         pipeline's folder, or None) and ``sources``: for each raw file a dict of ``file``,
-        ``sha256``, ``pipeline`` and ``pipeline_sha256``.
+        ``sha256``, ``pipeline``, ``pipeline_sha256``, ``citekey`` (of that registry, or None) and,
+        where the file begins with lines ``#key: value``, those as the dict ``header`` (text; of a
+        Bedmap standard CSV for example ``electromagnetic_wave_speed_in_ice``,
+        ``firn_correction`` and ``centre_frequency``).
 
     Raises
     ------
@@ -98,6 +127,8 @@ def read_points(
         If the pipeline or a raw file cannot be used; names the file and the line.
     MissingDataError
         If the pipeline, its raw files or python-pdal are not there; says how to get them.
+    ValueError
+        If the engine is unknown, or the bounds are no box in the units of the CRS.
 
     Examples
     --------
@@ -116,29 +147,39 @@ def read_points(
     """
     if engine not in ("native", "pdal"):
         raise ValueError(f"engine is 'native' or 'pdal', not {engine!r}")
-    recipe = _Recipe.load(_find_pipeline(pipeline))
-    dataset = _dataset_of(recipe.path)
+    standard = Path(pipeline).suffix.lower() == ".csv"
+    if standard and season is not None:
+        raise ValueError(f"a season is one of a pipeline's files, and {pipeline} is no pipeline")
+    recipe = _Recipe.load(_find_pipeline(STANDARD_CSV if standard else pipeline))
+    dataset = _dataset_of_file(Path(pipeline)) if standard else _dataset_of(recipe.path)
     crs = recipe.crs or (dataset.crs if dataset else None)
-    files = _find_files(recipe, dataset)
+    box = None if bounds is None else _box(bounds, crs)
+    wanted = None if season is None else [season] if isinstance(season, str) else list(season)
+    files = [Path(pipeline)] if standard else _find_files(recipe, dataset, wanted)
     tables = []
     sources = []
+    found = 0
     for file in files:
-        data = file.read_bytes()
+        data = _read(file)
+        layout, records, comments = _open_up(file, data, recipe, standard)
         sources.append(
             {
                 "file": file.name,
                 "sha256": hashlib.sha256(data).hexdigest(),
                 "pipeline": recipe.path.name,
                 "pipeline_sha256": recipe.sha256,
+                "citekey": dataset.citekey if dataset else None,
+                **({"header": header} if (header := _said_of(comments)) else {}),
             }
         )
-        layout, records = _open_up(file, data, recipe)
         if engine == "pdal":
             columns = _run_pdal(file, recipe, layout)
         else:
             columns = _parse_records(file, records, layout, recipe)
-        tables.append(_picks(columns, file, layout, recipe, crs, engine))
-    if not any(map(len, tables)):
+        picks = _picks(columns, file, layout, recipe, crs, engine)
+        found += len(picks)
+        tables.append(picks if box is None else picks[_inside(picks, box)])
+    if not found:
         raise InvalidDataError(
             Fault(
                 ", ".join(map(str, files)),
@@ -155,6 +196,66 @@ def read_points(
         "sources": sources,
     }
     return points
+
+
+def to_geodataframe(points: pd.DataFrame) -> gpd.GeoDataFrame:
+    """Picks as points of a map.
+
+    Parameters
+    ----------
+    points
+        As :func:`read_points` gives them.
+
+    Returns
+    -------
+    geopandas.GeoDataFrame
+        The same columns and attributes, and ``geometry``: points (x, y) in the CRS of the picks.
+
+    Raises
+    ------
+    InvalidDataError
+        If the CRS of the picks is not known.
+
+    Examples
+    --------
+    >>> picks = pd.DataFrame({"x": [0.0], "y": [-500000.0], "z": [-120.5]})
+    >>> picks.attrs["crs"] = "EPSG:3031"
+    >>> to_geodataframe(picks).geometry[0].wkt
+    'POINT (0 -500000)'
+    """
+    import geopandas as gpd
+
+    crs = points.attrs.get("crs")
+    if crs is None:
+        sources = points.attrs.get("sources") or [{}]
+        raise InvalidDataError(
+            Fault(
+                str(sources[0].get("pipeline", "points")),
+                field="crs",
+                expected="the coordinate reference system of the picks",
+                found="none",
+                remedy="state it as override_srs in the pipeline, or in the registry",
+            )
+        )
+    geometry = gpd.points_from_xy(points["x"], points["y"])
+    located = gpd.GeoDataFrame(points, geometry=geometry, crs=crs)
+    located.attrs = points.attrs
+    return located
+
+
+def check_pipeline(pipeline: str | os.PathLike[str]) -> list[Fault]:
+    """Return what is wrong with a pipeline: its form, its stages, and whether they fit together.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such file.
+    """
+    try:
+        _Recipe.load(Path(pipeline))
+    except InvalidDataError as error:
+        return [fault for fault in error.faults if isinstance(fault, Fault)]
+    return []
 
 
 def _find_pipeline(pipeline: str | os.PathLike[str]) -> Path:
@@ -178,37 +279,128 @@ def _dataset_of(pipeline: Path) -> Dataset | None:
     return registry.load(listing).for_pipeline(pipeline.name) if listing.is_file() else None
 
 
-def _find_files(recipe: _Recipe, dataset: Dataset | None) -> list[Path]:
+def _dataset_of_file(path: Path) -> Dataset | None:
+    """Entry of a raw file in the registry beside its folder or, without one, in the package's."""
+    from deepbedmap import registry
+
+    listing = path.absolute().parent.parent / "data_list.yml"
+    return next(
+        (
+            dataset
+            for dataset in registry.load(listing if listing.is_file() else None)
+            for file in dataset.files
+            if path.name == file.name or fnmatch.fnmatchcase(path.name, file.members or "")
+        ),
+        None,
+    )
+
+
+def _box(bounds: Sequence[float], crs: str | None) -> tuple[float, float, float, float]:
+    xmin, ymin, xmax, ymax = bounds
+    if not (xmin < xmax and ymin < ymax):
+        raise ValueError(
+            f"bounds are (xmin, ymin, xmax, ymax) with xmin < xmax and ymin < ymax, "
+            f"not {tuple(bounds)}"
+        )
+    if _is_polar(crs) and max(map(abs, (xmin, xmax))) <= 360 and max(map(abs, (ymin, ymax))) <= 90:
+        raise ValueError(f"bounds are metres in EPSG:3031, and not degrees such as {tuple(bounds)}")
+    return xmin, ymin, xmax, ymax
+
+
+def _is_polar(crs: str | None) -> bool:
+    return crs is not None and pyproj.CRS(crs).to_epsg() == 3031
+
+
+def _inside(picks: pd.DataFrame, box: tuple[float, float, float, float]) -> pd.Series[bool]:
+    xmin, ymin, xmax, ymax = box
+    return picks["x"].between(xmin, xmax) & picks["y"].between(ymin, ymax)
+
+
+def _find_files(
+    recipe: _Recipe, dataset: Dataset | None, wanted: Sequence[str] | None
+) -> list[Path]:
     pattern = recipe.reader["filename"]
     listed = [file.name for file in dataset.files] if dataset else []
     listed = fnmatch.filter(listed, pattern)
     folders = dict.fromkeys((recipe.path.absolute().parent, repository.data_dir() / "highres"))
+    files: list[Path] = []
     for folder in folders:
-        wanted = folder / pattern
-        files = sorted(wanted.parent.glob(wanted.name))
-        if files:
-            absent = sorted(set(listed) - {file.name for file in files})
-            if absent:
-                logger.warning("%s is read without %s", recipe.path, ", ".join(absent))
-            return files
+        path = folder / pattern
+        if files := sorted(path.parent.glob(path.name)):
+            break
+    if wanted is not None:
+        known = sorted({*listed, *(file.name for file in files)})
+        chosen = [name for name in known if _fits(name, wanted)]
+        if known and not chosen:
+            raise InvalidDataError(
+                Fault(
+                    str(recipe.path),
+                    field="season",
+                    expected=f"the name, the stem or a glob of {_few(known)}",
+                    found=" ".join(map(repr, wanted)),
+                    remedy=schemas.near(" ".join(wanted), [Path(name).stem for name in known]),
+                )
+            )
+        listed = [name for name in listed if name in chosen]
+        files = [file for file in files if file.name in chosen]
+    if files:
+        if absent := sorted(set(listed) - {file.name for file in files}):
+            logger.warning("%s is read without %s", recipe.path, _few(absent))
+        return files
     how = "put it there"
     if dataset is None:
         from deepbedmap import registry
 
         dataset = registry.load().for_pipeline(recipe.path.name)
     if dataset is not None:
-        how = dataset.how_to_get(*(listed or [pattern]))
+        how = _how_to_get(dataset, pattern, wanted)
     places = " or ".join(map(str, folders))
-    raise MissingDataError(f"{recipe.path}: there is no {pattern} in {places}; {how}")
+    sought = _few(listed) if wanted is not None and listed else pattern
+    raise MissingDataError(f"{recipe.path}: there is no {sought} in {places}; {how}")
+
+
+def _fits(name: str, wanted: Sequence[str]) -> bool:
+    stem = Path(name).stem
+    return any(
+        fnmatch.fnmatchcase(name, style) or fnmatch.fnmatchcase(stem, style) for style in wanted
+    )
+
+
+def _few(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _how_to_get(dataset: Dataset, pattern: str, wanted: Sequence[str] | None) -> str:
+    """Say which command, or which person, gets the files of a pipeline, or those wanted alone."""
+    files = [
+        file
+        for file in dataset.files
+        if fnmatch.fnmatchcase(file.name, pattern) and (wanted is None or _fits(file.name, wanted))
+    ]
+    if wanted and files and all(file.urls and file.access != "manual" for file in files):
+        names = " ".join(file.filename for file in files)
+        return f"`deepbedmap fetch {names}` gets {'it' if len(files) == 1 else 'them'}"
+    if not files and any(file.members for file in dataset.files):
+        return dataset.how_to_get()
+    return dataset.how_to_get(*([file.name for file in files] or [pattern]))
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise MissingDataError(f"{file}: there is no such file") from None
 
 
 @dataclass(frozen=True)
 class _Assign:
-    """``filters.assign``: a column from others."""
+    """``filters.assign``: a column from others, all of it or where a condition is met."""
 
     stage: int
     target: str
     value: ast.expr
+    condition: ast.expr | None
 
 
 @dataclass(frozen=True)
@@ -249,16 +441,23 @@ class _Layout:
         names = {name.upper(): name for name in self.names}
         return next((names[meaning] for meaning in meanings if meaning in names), None)
 
+    def fits(self, other: _Layout) -> bool:
+        """Whether the columns that both name are at the same places."""
+        return (self.skip, len(self.names)) == (other.skip, len(other.names)) and all(
+            ours == theirs or theirs.startswith("(")
+            for ours, theirs in zip(self.names, other.names, strict=True)
+        )
+
     @property
     def line(self) -> str | None:
         """Column that names the flight line."""
-        return self.named("FRAME", "FLIGHTID", "LINE_NAME")
+        return self.named("FRAME", "FLIGHTID", "LINE_NAME", "TRAJECTORY_ID")
 
     @property
     def day_and_clock(self) -> tuple[str, str] | None:
         """Columns of the date and of the time of day."""
         day = self.named("FRAME", "DATE")
-        clock = self.named("UTCTIMESOD", "UTC", "TIME")
+        clock = self.named("UTCTIMESOD", "UTC", "TIME", "TIME_UTC")
         return (day, clock) if day and clock else None
 
     def __str__(self) -> str:
@@ -284,14 +483,12 @@ class _Recipe:
         stages = document.content["pipeline"]
         crs = stages[0].get("override_srs")
         steps: list[_Step] = []
+        faults: list[Fault | str] = []
         for number, stage in enumerate(stages):
             kind = stage["type"]
-            if (kind == "readers.text") != (number == 0):
-                raise InvalidDataError(
-                    document.fault(
-                        ("pipeline", number, "type"), "readers.text first, and only there", kind
-                    )
-                )
+            if (kind == "readers.text") != (number == 0) and not faults:
+                place = ("pipeline", number, "type")
+                faults.append(document.fault(place, "readers.text first, and only there", kind))
             try:
                 if "override_srs" in stage:
                     _crs(stage["override_srs"])
@@ -305,9 +502,7 @@ class _Recipe:
                     crs = stage["out_srs"]
                     steps.append(_reproject(number, stage["in_srs"], crs))
             except _StepError as error:
-                raise InvalidDataError(
-                    document.fault(("pipeline", number), error.expected, error.found)
-                ) from None
+                faults.append(document.fault(("pipeline", number), error.expected, error.found))
         recipe = cls(
             path=path,
             document=document,
@@ -317,14 +512,32 @@ class _Recipe:
             steps=tuple(steps),
             crs=crs,
         )
-        if "header" in recipe.reader:
-            recipe.layout(recipe.reader["header"], document.fault(("pipeline", 0, "header")))
+        try:
+            _ = recipe.own_layout
+        except InvalidDataError as error:
+            faults += error.faults
+        if faults:
+            raise InvalidDataError(*faults)
         return recipe
 
     @property
     def skip(self) -> int:
         """Lines before the first record; without a header of its own, PDAL takes the file's."""
         return int(self.reader.get("skip", 0)) + ("header" not in self.reader)
+
+    @property
+    def own_layout(self) -> _Layout | None:
+        """Layout by the header that the pipeline gives, if it gives one."""
+        if "header" not in self.reader:
+            return None
+        place = self.document.fault(("pipeline", 0, "header"))
+        return self.layout(self.reader["header"], place)
+
+    @property
+    def inferred(self) -> str | None:
+        """Column that the pipeline makes to mark the beds that it infers."""
+        targets = (step.target for step in self.steps if isinstance(step, _Assign))
+        return next((name for name in targets if name.upper() == "BED_INFERRED"), None)
 
     def layout(self, header: str, place: Fault) -> _Layout:
         """Layout by a header, which stands at a place in the pipeline or in a raw file."""
@@ -335,25 +548,29 @@ class _Recipe:
         layout = _Layout((), separator, self.skip)
         names = tuple(_canonical(name.strip('"')) for name in layout.split(header))
         layout = replace(layout, names=names)
-        for name in names:
+        faults: list[Fault] = []
+        for name in dict.fromkeys(names):
             if not _NAME.fullmatch(name):
                 expected = f"names of letters, digits and _ that start with a letter: {layout}"
-                raise InvalidDataError(replace(place, expected=expected, found=repr(name)))
+                faults.append(replace(place, expected=expected, found=repr(name)))
             if [other.upper() for other in names].count(name.upper()) > 1:
                 expected = "each name once, whatever its case"
-                raise InvalidDataError(replace(place, expected=expected, found=f"{name!r} again"))
+                faults.append(replace(place, expected=expected, found=f"{name!r} again"))
         columns: Columns = {name: np.empty(0) for name in names}
         for step in self.steps:
             try:
                 _run((step,), columns, 0)
             except _StepError as error:
-                raise InvalidDataError(
-                    self.document.fault(("pipeline", step.stage), error.expected, error.found)
-                ) from None
+                where = ("pipeline", step.stage)
+                faults.append(self.document.fault(where, error.expected, error.found))
+                if isinstance(step, _Assign):
+                    columns[step.target] = np.empty(0)
         for name in "XYZ":
             if name not in columns:
                 expected = f"a column {name}, or a filters.assign that makes it"
-                raise InvalidDataError(replace(place, expected=expected, found=", ".join(names)))
+                faults.append(replace(place, expected=expected, found=", ".join(names)))
+        if faults:
+            raise InvalidDataError(*faults)
         return layout
 
     def columns_used(self) -> set[str]:
@@ -362,6 +579,7 @@ class _Recipe:
         for step in self.steps:
             if isinstance(step, _Assign):
                 used |= _names(step.value)
+                used |= _names(step.condition) if step.condition else set()
             elif isinstance(step, _Keep):
                 used |= _names(step.condition)
         return used
@@ -382,12 +600,13 @@ _TOKEN = re.compile(
     r"|(?P<name>[A-Za-z][A-Za-z0-9_]*)"
     r"|(?P<symbol>&&|\|\||[=!<>]=|[-+*/<>()!]))"
 )
+_LONGEST = 400  # each operator may be one level deeper for whoever reads or evaluates it
 _WORDS = {"&&": " and ", "||": " or ", "!": " not "}
 _ARITHMETIC: dict[type, Any] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+    ast.Div: lambda left, right: left / np.where(right == 0, np.nan, right),  # as PDAL has it
 }
 _COMPARISON: dict[type, Any] = {
     ast.Eq: operator.eq,
@@ -407,7 +626,13 @@ def _assign(stage: int, text: str) -> _Assign:
     target, equals, value = text.partition("=")
     if not equals or not _NAME.fullmatch(target.strip()):
         raise _StepError("an assignment such as 'Z = ELEVATION - BOTTOM'", repr(text))
-    return _Assign(stage, _canonical(target.strip()), _parse(value))
+    value, *condition = re.split(r"\bWHERE\b", value, maxsplit=1, flags=re.IGNORECASE)
+    return _Assign(
+        stage,
+        _canonical(target.strip()),
+        _parse(value),
+        _parse(condition[0]) if condition else None,
+    )
 
 
 def _reproject(stage: int, source: str, target: str) -> _Reproject:
@@ -435,6 +660,8 @@ def _parse(text: str) -> ast.expr:
     python = ""
     position = 0
     text = text.strip()
+    if len(text) > _LONGEST:
+        raise _StepError(f"an expression of at most {_LONGEST} characters", f"{len(text)}")
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
@@ -494,7 +721,12 @@ def _run(steps: tuple[_Step, ...], columns: Columns, size: int) -> npt.NDArray[n
     kept = np.ones(size, dtype=bool)
     for step in steps:
         if isinstance(step, _Assign):
-            columns[step.target] = np.broadcast_to(_evaluate(step.value, columns), size)
+            value = np.broadcast_to(_evaluate(step.value, columns), size)
+            if step.condition is not None:
+                chosen = _evaluate(step.condition, columns, truth=True)
+                # A column that PDAL makes under a condition is 0 where that is not met.
+                value = np.where(chosen, value, columns.get(step.target, 0.0))
+            columns[step.target] = value
         elif isinstance(step, _Keep):
             kept &= _evaluate(step.condition, columns, truth=True)
         elif {"X", "Y"} <= columns.keys():
@@ -514,40 +746,121 @@ def _invalid(file: Path, line: int | None = None, **said: str) -> InvalidDataErr
     return InvalidDataError(Fault(str(file), line=line, **said))
 
 
-def _open_up(file: Path, data: bytes, recipe: _Recipe) -> tuple[_Layout, bytes]:
-    """Layout of a raw file, and its records: UTF-8, each ended by a line feed."""
+def _open_up(
+    file: Path, data: bytes, recipe: _Recipe, standard: bool
+) -> tuple[_Layout, bytes, list[str]]:
+    """Layout of a raw file, its records (UTF-8, each ended by a line feed) and its comments.
+
+    ``standard``: that the file has the names of the pipeline is not a hope but the condition.
+    """
     text = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     if not text or text.isspace():
         raise _invalid(file, 1, found="an empty file", remedy="fetch the file again")
-    heading = text.split(b"\n", recipe.skip)
-    records = heading.pop() if len(heading) > recipe.skip else b""
-    if len(heading) < recipe.skip:
+    comments, header = _leading_lines(text)
+    layout = _layout_by_name(file, comments, header, recipe)
+    if layout is None and standard:
+        raise _invalid(
+            file,
+            line=len(comments) + 1,
+            expected=f"a Bedmap standard CSV, with the columns {recipe.reader['header']}",
+            found=_excerpt(header),
+            remedy="write a pipeline for it, or let `deepbedmap new` do so",
+        )
+    skip = layout.skip if layout else recipe.skip
+    heading = text.split(b"\n", skip)
+    records = heading.pop() if len(heading) > skip else b""
+    if len(heading) < skip:
         raise _invalid(
             file,
             line=len(heading),
-            expected=f"{recipe.skip} lines before the first record",
+            expected=f"{skip} lines before the first record",
             found="the end of the file",
             remedy="fetch the file again, or correct skip in the pipeline",
         )
-    last = heading[-1].decode(errors="replace") if heading else ""
-    if "header" in recipe.reader:
-        place = recipe.document.fault(("pipeline", 0, "header"))
-        layout = recipe.layout(recipe.reader["header"], place)
-        if recipe.skip == 1 and layout.separator != " ":
-            _check_header(file, last, layout)
-    else:
-        layout = recipe.layout(last, Fault(str(file), line=recipe.skip))
+    if layout is None:
+        last = heading[-1].decode(errors="replace") if heading else ""
+        layout = _layout_by_position(file, last, recipe)
     try:
         _ = records.isascii() or records.decode()
     except UnicodeDecodeError as error:
         raise _invalid(
             file,
-            line=recipe.skip + 1 + records.count(b"\n", 0, error.start),
+            line=skip + 1 + records.count(b"\n", 0, error.start),
             expected="text in UTF-8",
             found=f"the byte 0x{records[error.start]:02x}",
             remedy="fetch the file again",
         ) from None
-    return layout, records
+    return layout, records, comments
+
+
+def _leading_lines(text: bytes) -> tuple[list[str], str]:
+    """Comment lines that a file begins with, and the line that follows them."""
+    comments: list[str] = []
+    for line in io.BytesIO(text):
+        said = line.decode(errors="replace").rstrip("\n")
+        if not said.startswith("#"):
+            return comments, said
+        comments.append(said)
+    return comments, ""
+
+
+def _said_of(comments: list[str]) -> dict[str, str]:
+    """Pairs of ``#key: value``, no more than a person would have written."""
+    pairs = (comment[1:].partition(":") for comment in comments[:50])
+    return {key.strip()[:80]: value.strip()[:400] for key, _, value in pairs if value.strip()}
+
+
+def _column_name(text: str) -> str:
+    """Name that a file's own header means: without its unit, in letters, digits and ``_``.
+
+    Examples
+    --------
+    >>> _column_name("land_ice_thickness (m)")
+    'land_ice_thickness'
+    """
+    return re.sub(r"[^A-Za-z0-9]+", "_", re.sub(r"\([^)]*\)", "", text)).strip("_")
+
+
+def _layout_by_name(
+    file: Path, comments: list[str], header: str, recipe: _Recipe
+) -> _Layout | None:
+    """Layout of a file whose own header has the pipeline's names; None for any other file."""
+    own = recipe.own_layout
+    if own is None:
+        return None
+    needed = recipe.columns_used() & {*own.names}
+    # Where X, Y and Z are columns of the header, its names are the pipeline's and not the file's.
+    renamed = not needed.isdisjoint("XYZ")
+    if not comments and (renamed or recipe.skip == 1):
+        return None
+    known = {name.upper(): name for name in own.names}
+    texts = own.split(header)
+    names = [known.get(_column_name(text).upper()) for text in texts]
+    shared = {name for name in names if name}
+    if not shared or len(shared) < len(names) - names.count(None):
+        return None
+    if missing := sorted(needed - shared):
+        if renamed or not comments:
+            return None
+        raise _invalid(
+            file,
+            line=len(comments) + 1,
+            expected=f"a column {' and a column '.join(missing)}",
+            found=", ".join(texts),
+            remedy="fetch the file again, or write a pipeline for it",
+        )
+    places = (name or f"({text})" for name, text in zip(names, texts, strict=True))
+    return replace(own, names=tuple(places), skip=len(comments) + 1)
+
+
+def _layout_by_position(file: Path, header: str, recipe: _Recipe) -> _Layout:
+    """Layout of the pipeline, or by the last of the lines that it skips if it has no header."""
+    own = recipe.own_layout
+    if own is None:
+        return recipe.layout(header, Fault(str(file), line=recipe.skip))
+    if recipe.skip == 1 and own.separator != " ":
+        _check_header(file, header, own)
+    return own
 
 
 def _check_header(file: Path, header: str, layout: _Layout) -> None:
@@ -672,6 +985,15 @@ def _run_pdal(file: Path, recipe: _Recipe, layout: _Layout) -> pd.DataFrame:
             "engine 'pdal' needs python-pdal, which is not here; "
             "get it with `conda install -c conda-forge python-pdal`, or use engine 'native'"
         ) from None
+    own = recipe.own_layout
+    if own and not own.fits(layout):
+        raise _invalid(
+            file,
+            line=layout.skip,
+            expected=f"for engine 'pdal' {own.skip} lines, and then {own}",
+            found=f"{layout.skip} lines, and then {layout}",
+            remedy="use engine 'native', which goes by the names of the columns",
+        )
     stages = [{**recipe.reader, "filename": str(file.absolute())}, *recipe.filters]
     pipeline = pdal.Pipeline(json.dumps(stages))
     try:
@@ -731,7 +1053,7 @@ def _picks(
         ~np.isfinite(picks.to_numpy()).all(axis=1),
         "finite x, y and z" + "".join(f", from coordinates in {name}" for name in reprojected),
     )
-    if crs is not None and pyproj.CRS(crs).to_epsg() == 3031:
+    if _is_polar(crs):
         if not reprojected and (np.abs(x) <= 360).all() and (np.abs(y) <= 90).all():
             refuse(np.ones(len(x), dtype=bool), "metres in EPSG:3031, which degrees are not")
         refuse(
@@ -748,6 +1070,8 @@ def _picks(
         picks["quality"] = quality.astype("Int8").array
     if layout.day_and_clock and {*layout.day_and_clock} <= {*columns}:
         picks["time"] = _times(columns, *layout.day_and_clock, file)
+    if recipe.inferred:
+        picks["bed_inferred"] = values[recipe.inferred][valid] != 0
     return picks
 
 
@@ -758,8 +1082,8 @@ def _lines(
     x: npt.NDArray[np.float64],
     y: npt.NDArray[np.float64],
 ) -> pd.Categorical[str]:
-    if layout.line and layout.line in columns:
-        codes, texts = _texts(columns[layout.line])
+    codes, texts = _texts(columns.get(layout.line, pd.Series(dtype="str")))
+    if len(texts):
         names = [f"{stem}/{text}" for text in texts]
         if (codes < 0).any():
             codes, names = np.where(codes < 0, len(names), codes), [*names, stem]
@@ -772,11 +1096,14 @@ def _lines(
     return pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype="str"))
 
 
+_NO_TEXT = ("-9999", "-9999.0")
+
+
 def _texts(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], pd.Series[str]]:
     """Codes (-1 where it is missing) and texts of a column, whole numbers among them as digits."""
     if column.dtype == np.float64:
         column = column.map("{:.0f}".format, na_action="ignore")
-    codes, texts = pd.factorize(column)
+    codes, texts = pd.factorize(column.mask(column.isin(_NO_TEXT)))
     return codes, pd.Series(texts, dtype="str")
 
 
@@ -786,6 +1113,7 @@ def _times(columns: pd.DataFrame, day: str, clock: str, file: Path) -> npt.NDArr
     if day.upper() == "FRAME":
         days = pd.to_datetime(texts.str[:8], format="%Y%m%d", errors="coerce")
     else:
+        texts = texts[~texts.str.fullmatch(r"\d{4}")]  # a year is no day
         formats = ("%Y%m%d", "%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y")
         read = [pd.to_datetime(texts, format=style, errors="coerce") for style in formats]
         days = _only_reading(read, file, day)
@@ -801,7 +1129,7 @@ def _times(columns: pd.DataFrame, day: str, clock: str, file: Path) -> npt.NDArr
         pd.to_timedelta(texts.where(texts.str.fullmatch(r"\d{1,2}:\d\d:\d\d(\.\d*)?"))),
         pd.to_timedelta(number.where(number < 2 * 86_400), unit="s"),
     ]
-    if clock.upper() == "TIME":
+    if clock.upper() in ("TIME", "TIME_UTC"):
         digital = digital.where((hours < 24) & (minutes < 60) & (seconds < 60))
         readings.append(pd.to_timedelta(digital, unit="s"))
     clocks = _only_reading(readings, file, clock)

@@ -1,4 +1,4 @@
-"""Rasters: open, write, read at places; their bounds and what they refer to.
+"""Rasters: open, write, read at places; their bounds, what they refer to, and its conversion.
 
 A raster here is a :class:`xarray.DataArray` with dimensions ``(y, x)`` or ``(band, y, x)``, square
 cells whose centres are the coordinates ``x`` and ``y`` (in either direction), NaN where nothing is
@@ -7,25 +7,34 @@ known, and a coordinate reference system that rioxarray finds.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import rasterio.errors
 import rioxarray
 import xarray as xr
-from pyproj import CRS
-from pyproj.exceptions import CRSError
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError, ProjError
+from rioxarray.exceptions import RioXarrayError
 
 from deepbedmap import repository
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 
 Bounds = tuple[float, float, float, float]
 Method = Literal["nearest", "linear", "cubic"]
+Geoids = Mapping[str, xr.DataArray | str | os.PathLike[str]]
+
+# What heights may refer to; all but the first are geoids.
+VERTICAL_DATUMS = ("ellipsoid", "EIGEN-GL04C", "EIGEN-6C4")
 
 _NETCDF_SUFFIXES = {".nc", ".nc4", ".h5"}
 # Targets this close to a cell centre (in cells) lie on it: rounding gives no neighbour a weight.
@@ -52,7 +61,8 @@ def open_raster(
         One band, or several in order, counted from 1; all of them by default.
     crs
         Coordinate reference system of a file that states none (anything that
-        :meth:`pyproj.CRS.from_user_input` takes).
+        :meth:`pyproj.CRS.from_user_input` takes). A file's own is kept, and must give the same
+        positions.
 
     Returns
     -------
@@ -99,7 +109,7 @@ def open_raster(
     stated = crs_of(raster)
     if stated is None and crs is None:
         raise InvalidDataError(_no_crs(raster))
-    if stated is not None and crs is not None and CRS.from_user_input(crs) != stated:
+    if stated is not None and crs is not None and not _same_crs(CRS.from_user_input(crs), stated):
         raise InvalidDataError(
             Fault(
                 file=str(path),
@@ -158,17 +168,25 @@ def _open_netcdf(path: Path, variable: str | None) -> xr.DataArray:
                 remedy="name the variable",
             )
         )
-    raster = dataset[variable]
-    raster = raster.rename(
-        {
-            given: wanted
-            for given, wanted in ((raster.rio.x_dim, "x"), (raster.rio.y_dim, "y"))
-            if given != wanted
-        }
-    )
+    raster = _along_xy(dataset[variable])
     if "crs" not in raster.attrs and "crs" in dataset.attrs:
         raster.attrs["crs"] = dataset.attrs["crs"]
     return raster
+
+
+def _along_xy(raster: xr.DataArray) -> xr.DataArray:
+    """The raster with its horizontal dimensions, such as longitude and latitude, named x and y."""
+    try:
+        names = {raster.rio.x_dim: "x", raster.rio.y_dim: "y"}
+    except RioXarrayError as error:
+        fault = Fault(
+            file=name_of(raster),
+            expected="dimensions x and y",
+            found=str(raster.dims),
+            remedy="rename two of them",
+        )
+        raise InvalidDataError(fault) from error
+    return raster.rename({given: name for given, name in names.items() if given != name})
 
 
 def _select_bands(raster: xr.DataArray, bands: int | Sequence[int] | None) -> xr.DataArray:
@@ -342,7 +360,7 @@ def require_reference(name: str, crs: Any, datum: str | None, like: xr.DataArray
     """
     expected = require_crs(like)
     found = expected if crs is None else CRS.from_user_input(crs)
-    if found != expected:
+    if not _same_crs(found, expected):
         raise InvalidDataError(
             Fault(
                 file=name,
@@ -352,17 +370,46 @@ def require_reference(name: str, crs: Any, datum: str | None, like: xr.DataArray
                 remedy="reproject one of the two",
             )
         )
-    datums = like.attrs.get("vertical_datum"), datum
-    if all(stated not in (None, "", "unknown") for stated in datums) and datums[0] != datums[1]:
+    datums = _stated(like.attrs.get("vertical_datum")), _stated(datum)
+    if None not in datums and datums[0] != datums[1]:
         raise InvalidDataError(
             Fault(
                 file=name,
                 field="vertical_datum",
                 expected=f"{datums[0]} as in {name_of(like)}",
-                found=str(datums[1]),
-                remedy="convert one of the two with a geoid grid",
+                found=datums[1],
+                remedy="convert one of the two: `deepbedmap convert`, rasters.convert_datum",
             )
         )
+
+
+def _stated(value: Any) -> str | None:
+    return None if value in (None, "", "unknown") else str(value)
+
+
+def _same_crs(one: CRS, other: CRS) -> bool:
+    """Whether both give the same positions, to a millimetre, however they are written down.
+
+    CF's attributes of a grid mapping, for one, do not tell which EPSG code they stand for.
+    """
+    if one.equals(other, ignore_axis_order=True):
+        return True
+    if one.is_geographic != other.is_geographic:
+        return False
+    longitudes, latitudes = [0.0, 90.0, -135.0] * 2, [-70.0, -80.0, -89.0, 70.0, 80.0, 89.0]
+    try:
+        first, second = (
+            np.asarray(
+                Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(
+                    longitudes, latitudes
+                )
+            )
+            for crs in (one, other)
+        )
+    except ProjError:
+        return False
+    tolerance = 1e-8 if one.is_geographic else 1e-3  # degrees, metres
+    return bool(np.isfinite(first).any() and np.allclose(first, second, rtol=0, atol=tolerance))
 
 
 def bounds_of(raster: xr.DataArray) -> Bounds:
@@ -387,16 +434,7 @@ def resolution_of(raster: xr.DataArray) -> float:
 
 def _axes(raster: xr.DataArray) -> list[tuple[float, float, int]]:
     """(first centre, signed step, number of cells) along x and along y."""
-    if any(dim not in raster.dims or dim not in raster.coords for dim in ("x", "y")):
-        # This is how rioxarray gives a rotated raster: without coordinates along its dimensions.
-        raise InvalidDataError(
-            Fault(
-                file=name_of(raster),
-                expected="a raster along x and y, north up, with coordinates",
-                found="one that is rotated or has no coordinates x and y",
-                remedy="warp it with gdalwarp",
-            )
-        )
+    _require_xy(raster)
     axes = []
     for dim in ("x", "y"):
         centres = raster[dim].to_numpy().astype(np.float64)
@@ -424,6 +462,19 @@ def _axes(raster: xr.DataArray) -> list[tuple[float, float, int]]:
             )
         )
     return axes
+
+
+def _require_xy(raster: xr.DataArray) -> None:
+    if any(dim not in raster.dims or dim not in raster.coords for dim in ("x", "y")):
+        # This is how rioxarray gives a rotated raster: without coordinates along its dimensions.
+        raise InvalidDataError(
+            Fault(
+                file=name_of(raster),
+                expected="a raster along x and y, north up, with coordinates",
+                found="one that is rotated or has no coordinates x and y",
+                remedy="warp it with gdalwarp",
+            )
+        )
 
 
 def sample(grid: xr.DataArray, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -602,3 +653,363 @@ def north_up(raster: xr.DataArray) -> xr.DataArray:
     raster = raster.isel(y=slice(None, None, -int(np.sign(y_step))))
     raster.encoding = encoding
     return raster
+
+
+@overload
+def convert_datum(
+    heights: xr.DataArray, to: str, geoids: Geoids, datum: str | None = None
+) -> xr.DataArray: ...
+@overload
+def convert_datum(
+    heights: pd.DataFrame, to: str, geoids: Geoids, datum: str | None = None
+) -> pd.DataFrame: ...
+def convert_datum(
+    heights: xr.DataArray | pd.DataFrame, to: str, geoids: Geoids, datum: str | None = None
+) -> xr.DataArray | pd.DataFrame:
+    """Convert heights from one vertical datum to another.
+
+    A height above the ellipsoid is h = H + N, where H is the height above a geoid and N that of the
+    geoid above the ellipsoid. From one geoid to another the way leads over the ellipsoid.
+
+    Parameters
+    ----------
+    heights
+        Metres: a raster, or picks with columns ``x, y, z`` and an attribute ``crs``. What they
+        refer to is their attribute ``vertical_datum``.
+    to
+        ``"ellipsoid"`` (WGS84), ``"EIGEN-GL04C"`` or ``"EIGEN-6C4"``.
+    geoids
+        For each geoid on the way its height N above the ellipsoid in metres: a raster, or the path
+        of one, in any CRS. In degrees, longitudes may run to 180 or to 360. Of a NetCDF file with
+        several rasters, such as BedMachine, the one whose standard name is CF's
+        ``geoid_height_above_reference_ellipsoid`` is taken.
+    datum
+        What the heights refer to, where they do not say.
+
+    Returns
+    -------
+    xarray.DataArray or pandas.DataFrame
+        As ``heights``, in chunks where those are; computed in float64, float32 where they are.
+        N is bilinear between its cells, across the date line and to the poles; NaN where a geoid
+        has no value, and where the heights have nodata. Attribute ``vertical_datum`` is ``to``;
+        ``provenance`` (of picks, ``sources``) names the geoids, with the SHA-256 of those given by
+        path.
+
+    Raises
+    ------
+    InvalidDataError
+        What the heights refer to is unknown, is no known datum, or is not ``datum``; heights or
+        geoid are another quantity, not in metres, or without a CRS; a geoid says that it is another
+        one; or it has a value at none of the places (of more than 65,536: at none of a sample).
+    MissingDataError
+        A geoid on the way is not among ``geoids``, or its file is not there.
+    ValueError
+        ``to``, ``datum`` or a key of ``geoids`` is no vertical datum.
+
+    Notes
+    -----
+    Not modelled: whether geoid and heights are tide-free, mean-tide or zero-tide (permanent tide;
+    up to 0.3 m at the pole); realisation and epoch of the reference frame; that the sea around
+    Antarctica stands 1 m or so below the geoid; and firn air, by which BedMachine's ice-equivalent
+    surface lies below the snow, and which is no datum.
+
+    EIGEN-GL04C: Förste et al. 2008, doi 10.1007/s00190-007-0183-8. EIGEN-6C4: Förste et al. 2014,
+    doi 10.5880/icgem.2015.1.
+
+    Examples
+    --------
+    >>> axes = {"y": [750, 250], "x": [250, 750]}
+    >>> bed = xr.DataArray([[-800.0, -810.0], [-790.0, -780.0]], axes).rio.write_crs("EPSG:3031")
+    >>> bed.attrs["vertical_datum"] = "EIGEN-6C4"
+    >>> geoid = xr.full_like(bed, -29.5)
+    >>> convert_datum(bed, "ellipsoid", {"EIGEN-6C4": geoid}).values
+    array([[-829.5, -839.5],
+           [-819.5, -809.5]])
+    """
+    for name in (to, datum or to):
+        _require_known(name, VERTICAL_DATUMS)
+    for name in geoids:
+        _require_known(name, VERTICAL_DATUMS[1:])
+    label = "picks" if isinstance(heights, pd.DataFrame) else name_of(heights)
+    given = _given_datum(heights.attrs, datum, label)
+    _require_quantity(heights.attrs, "heights", ("thickness", "geoid_height"), label)
+    crs = _crs_of_picks(heights) if isinstance(heights, pd.DataFrame) else require_crs(heights)
+    terms: list[_Term] = []
+    sources: list[dict[str, str]] = []
+    for sign, name in ((1, given), (-1, to)) if given != to else ():
+        if name != "ellipsoid":
+            geoid, source = _open_geoid(name, geoids, label)
+            terms.append(
+                (sign, geoid, Transformer.from_crs(crs, require_crs(geoid), always_xy=True))
+            )
+            sources.append(source)
+    if isinstance(heights, pd.DataFrame):
+        picks = _shift_picks(heights, terms)
+        picks.attrs = {
+            **heights.attrs,
+            "vertical_datum": to,
+            "sources": _joined(heights.attrs.get("sources") or (), sources),
+        }
+        return picks
+    raster = _shift_raster(heights, terms)
+    raster.attrs |= {"vertical_datum": to}
+    if terms:
+        raster.attrs |= _describe_conversion(heights, given, to, sources)
+    return raster
+
+
+def _require_known(name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        from deepbedmap.schemas import near
+
+        hint = near(str(name), names)
+        raise ValueError(f"{name!r} is none of {', '.join(names)}" + (f"; {hint}" if hint else ""))
+
+
+def _given_datum(attributes: Mapping[Any, Any], datum: str | None, label: str) -> str:
+    """What heights refer to: what they say, else what the caller says."""
+    stated = _stated(attributes.get("vertical_datum"))
+    fault = Fault(
+        file=label,
+        field="vertical_datum",
+        expected=datum or f"one of {', '.join(VERTICAL_DATUMS)}",
+        found=stated or "unknown",
+    )
+    if stated is None and datum is None:
+        remedy = 'state what the heights refer to: datum="...", or --datum on the command line'
+        raise InvalidDataError(replace(fault, remedy=remedy))
+    if stated is not None and datum is not None and stated != datum:
+        remedy = "leave out datum: the heights' own is right, or mend their attribute"
+        raise InvalidDataError(replace(fault, remedy=remedy))
+    given = str(datum or stated)
+    if given not in VERTICAL_DATUMS:
+        raise InvalidDataError(replace(fault, remedy="mend the attribute"))
+    return given
+
+
+def _require_quantity(
+    attributes: Mapping[Any, Any], expected: str, unlike: Sequence[str], label: str
+) -> None:
+    """Check units and CF standard name, where stated; no part of the name may be one of unlike."""
+    units, name = attributes.get("units"), str(attributes.get("standard_name", ""))
+    if units not in (None, "m", "metre", "metres", "meter", "meters"):
+        raise InvalidDataError(Fault(label, field="units", expected="m", found=str(units)))
+    if any(part in name for part in unlike):
+        raise InvalidDataError(Fault(label, field="standard_name", expected=expected, found=name))
+
+
+def _crs_of_picks(picks: pd.DataFrame) -> CRS:
+    crs = _stated(picks.attrs.get("crs"))
+    if crs is None:
+        raise InvalidDataError(
+            Fault(
+                file="picks",
+                field="crs",
+                expected="a coordinate reference system",
+                found="none",
+                remedy='state it: picks.attrs["crs"] = "EPSG:3031"',
+            )
+        )
+    return CRS.from_user_input(crs)
+
+
+def _open_geoid(name: str, geoids: Geoids, label: str) -> tuple[xr.DataArray, dict[str, str]]:
+    """Height of a geoid above the ellipsoid, and the source that provenance names."""
+    if name not in geoids:
+        raise MissingDataError(
+            f"{label}: the conversion needs a geoid grid of {name}; "
+            "`deepbedmap search geoid` lists those of the registry"
+        )
+    given = geoids[name]
+    if isinstance(given, xr.DataArray):
+        geoid = given
+        source = {"role": f"geoid {name}", "file": Path(name_of(geoid)).name}
+    else:
+        path = Path(given)
+        geoid = open_raster(path, _geoid_variable(path))
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        source = {"role": f"geoid {name}", "file": path.name, "sha256": digest}
+    _require_quantity(geoid.attrs, "height of a geoid", ("altitude", "thickness"), name_of(geoid))
+    keys = ("vertical_datum", "geoid", "title", "long_name")
+    said = " ".join(str(geoid.attrs.get(key, "")) for key in keys).upper()
+    others = [other for other in VERTICAL_DATUMS[1:] if other in said]
+    if others and name not in others:
+        raise InvalidDataError(
+            Fault(name_of(geoid), field="geoid", expected=name, found=", ".join(others))
+        )
+    return _along_xy(geoid), source
+
+
+def _geoid_variable(path: Path) -> str | None:
+    """Name of the geoid in a NetCDF file of several variables; None where none is called one."""
+    if path.suffix.lower() not in _NETCDF_SUFFIXES or not path.is_file():
+        return None
+    import h5netcdf
+
+    try:
+        with h5netcdf.File(path) as file:
+            names = [
+                name
+                for name, variable in file.variables.items()
+                if variable.attrs.get("standard_name") == "geoid_height_above_reference_ellipsoid"
+            ]
+    except (OSError, ValueError):
+        return None  # open_raster says what is wrong with it
+    return names[0] if len(names) == 1 else None
+
+
+# Added to heights: sign, geoid, and the transformation from the heights' CRS to the geoid's.
+_Term = tuple[int, xr.DataArray, Transformer]
+
+
+def _shift_picks(picks: pd.DataFrame, terms: Sequence[_Term]) -> pd.DataFrame:
+    x, y, z = (picks[column].to_numpy(np.float64) for column in ("x", "y", "z"))
+    step = x.size // 65_536 + 1
+    _require_cover(terms, x[::step], y[::step], "picks")
+    return picks.assign(z=(z + _shift(terms, x, y)).astype(_floating(picks["z"].dtype)))
+
+
+def _shift_raster(heights: xr.DataArray, terms: Sequence[_Term]) -> xr.DataArray:
+    _require_xy(heights)
+    some_x, some_y = (heights[dim].to_numpy()[:: heights.sizes[dim] // 256 + 1] for dim in "xy")
+    grid_x, grid_y = np.meshgrid(some_x, some_y)
+    _require_cover(terms, grid_x.ravel(), grid_y.ravel(), name_of(heights))
+    nodata = heights.rio.nodata
+    dtype = _floating(heights.dtype)
+
+    def shift(
+        values: npt.NDArray[Any], y: npt.NDArray[Any], x: npt.NDArray[Any]
+    ) -> npt.NDArray[Any]:
+        x, y = np.broadcast_arrays(x, y)
+        values = values.astype(np.float64)
+        if nodata is not None:
+            values[values == nodata] = np.nan
+        return (values + _shift(terms, x.ravel(), y.ravel()).reshape(x.shape)).astype(dtype)
+
+    lazy = heights.chunks is not None
+    shifted = xr.apply_ufunc(
+        shift,
+        heights if lazy else chunked(heights),
+        heights["y"].variable,
+        heights["x"].variable,
+        dask="parallelized",
+        output_dtypes=[dtype],
+    )
+    raster = heights.copy(data=shifted.data if lazy else shifted.to_numpy())
+    # What was the value of nodata in a file is NaN now, and may be written as that value again.
+    raster.encoding = {
+        key: value
+        for key, value in (heights.attrs | heights.encoding).items()
+        if key in ("_FillValue", "grid_mapping")
+    }
+    raster.attrs = {
+        key: value for key, value in heights.attrs.items() if key not in raster.encoding
+    }
+    return raster
+
+
+def _floating(dtype: Any) -> np.dtype[Any]:
+    return np.result_type(dtype, np.float32)
+
+
+def _shift(
+    terms: Sequence[_Term], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    total = np.zeros(x.shape)
+    for sign, geoid, transformer in terms:
+        total += sign * _undulation(geoid, *transformer.transform(x, y))
+    return total
+
+
+def _require_cover(
+    terms: Sequence[_Term],
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    label: str,
+) -> None:
+    for _, geoid, transformer in terms:
+        if x.size and np.isnan(_undulation(geoid, *transformer.transform(x, y))).all():
+            raise InvalidDataError(
+                Fault(
+                    file=name_of(geoid),
+                    expected=f"a geoid that covers {label}",
+                    found="no value there",
+                    remedy="check the CRS of both, or take a larger geoid grid",
+                )
+            )
+
+
+def _undulation(
+    geoid: xr.DataArray, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Bilinear values of a geoid at points of its CRS; one in degrees goes round the globe."""
+    if not require_crs(geoid).is_geographic:
+        return sample(geoid, x, y)
+    geoid = north_up(geoid)
+    (west, step, columns), (north, _, rows) = _axes(geoid)
+    with np.errstate(invalid="ignore"):  # a point that has no place in the CRS is infinite
+        if step * columns < 360 - step / 2:
+            edge = west - step / 2
+            return sample(geoid, edge + (x - edge) % 360, y)
+        x = west + (x - west) % 360
+    values = _round_the_globe(geoid, x, y)
+    for pole, rim in ((90, north), (-90, north - step * (rows - 1))):
+        gap = abs(pole - rim)
+        cap = np.abs(pole - y) < gap
+        if 0 < gap <= step and cap.any():
+            # The pole has the mean of the row around it, whatever its longitude is said to be.
+            around = geoid["x"].to_numpy().astype(np.float64)
+            centre = _round_the_globe(geoid, around, np.full(around.shape, rim)).mean()
+            outer = _round_the_globe(geoid, x[cap], np.full(int(cap.sum()), rim))
+            weight = np.abs(pole - y[cap]) / gap
+            values[cap] = weight * outer + (1 - weight) * centre
+    return values
+
+
+def _round_the_globe(
+    geoid: xr.DataArray, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """As :func:`sample`, the last column and the first being neighbours."""
+    west, step, columns = _axes(geoid)[0]
+    east = west + step * (columns - 1)
+    values = sample(geoid, np.minimum(x, east), y)
+    seam = x > east
+    weight = (x[seam] - east) / (west + 360 - east)
+    first = sample(geoid, np.full(weight.shape, west), y[seam])
+    values[seam] = (1 - weight) * values[seam] + weight * first
+    return values
+
+
+def _joined(before: Iterable[Any], sources: Iterable[Any]) -> list[Any]:
+    before = list(before)
+    return before + [source for source in sources if source not in before]
+
+
+def _describe_conversion(
+    heights: xr.DataArray, given: str, to: str, sources: Sequence[Mapping[str, str]]
+) -> dict[str, str]:
+    """Attributes of converted heights: what they are called, and their provenance."""
+    text = heights.attrs.get("provenance") or "{}"
+    try:
+        before = json.loads(text)
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        before = {"text": text}
+    file = heights.encoding.get("source")
+    own = before.get(
+        "sources", [{"role": "heights", "file": Path(file).name}] if file and not before else []
+    )
+    provenance = before | {
+        "sources": _joined(own, sources),
+        "vertical_datums": [*before.get("vertical_datums", [given]), to],
+    }
+    attributes = {"provenance": json.dumps(provenance)}
+    # CF keeps the word altitude for heights above the geoid.
+    name = str(heights.attrs.get("standard_name", ""))
+    if to == "ellipsoid" and "altitude" in name:
+        attributes["standard_name"] = "height_above_reference_ellipsoid"
+    elif given == "ellipsoid" and name == "height_above_reference_ellipsoid":
+        attributes["standard_name"] = "altitude"
+    return attributes

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import functools
+import logging
+import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,8 @@ from deepbedmap.errors import Fault, InvalidDataError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
@@ -289,87 +293,110 @@ class Registry:
             {
                 "citekey": dataset.citekey,
                 "folder": dataset.folder,
-                "filename": file.filename,
-                "unpacked": file.unpacked,
-                "url": file.url,
-                "sha256": file.sha256,
-                **_described(dataset),
+                **{field: getattr(file, field) for field in _OF_FILE},
+                **{field: getattr(dataset, field) for field in _OF_DATASET},
             }
             for dataset in self
             for file in dataset.files
         ]
-        return pd.DataFrame(rows).astype(_NULLABLE)
+        table = pd.DataFrame(rows, columns=["citekey", "folder", *_OF_FILE, *_OF_DATASET])
+        return table.astype({"bytes": "Int64", **_NULLABLE})
 
     def search(
         self,
         text: str | None = None,
         bounds: Sequence[float] | None = None,
         folder: str | None = None,
+        licence: str | None = None,
+        datum: str | None = None,
+        crs: str | None = None,
+        status: str | None = None,
+        lonlat: Sequence[float] | None = None,
     ) -> pd.DataFrame:
-        """Find datasets.
+        """Find datasets: those that fit all that is asked.
+
+        Names are taken whatever their case; ``"unknown"`` finds what the registry does not know.
 
         Parameters
         ----------
         text
-            Words, each of which stands in the citekey, title, authors or location (whatever the
-            case).
+            Words, each of which stands in the citekey, title, authors, location, version, survey
+            type, years of the observations, DOIs or names of the files (whatever the case and the
+            accents).
         bounds
             (xmin, ymin, xmax, ymax) in metres, EPSG:3031: datasets that touch this box.
         folder
             ``"highres"``, ``"lowres"`` or ``"misc"``.
+        licence
+            SPDX identifier, such as ``"CC-BY-4.0"``.
+        datum
+            What heights refer to: ``"ellipsoid"``, ``"EIGEN-GL04C"`` or ``"EIGEN-6C4"``.
+        crs
+            Of the raw data, such as ``"EPSG:4326"``.
+        status
+            ``"active"``, ``"superseded"``, ``"retired"`` or ``"withdrawn"``.
+        lonlat
+            (lonmin, latmin, lonmax, latmax) in degrees, instead of ``bounds``; latitudes from -90
+            to -50, longitudes from -180 to 360. With lonmin > lonmax the box goes across the date
+            line.
 
         Returns
         -------
         pandas.DataFrame
             One row a dataset, in the order of the registry. A dataset whose bounds are not known
-            is found by any bounds; ``bounds_known`` says which those are.
+            is found at any place; ``bounds_known`` says which those are. ``files`` is their number;
+            ``matching_files`` lists those whose names have the words that nothing else has.
+
+        Raises
+        ------
+        ValueError
+            Any of these is not what it should be; bounds and lonlat are given both.
+
+        Examples
+        --------
+        >>> load().search("rutford ice stream", folder="highres").citekey[0]
+        'King2016Rutford'
         """
         import pandas as pd
 
-        if folder not in (None, "highres", "lowres", "misc"):
-            raise ValueError(f"folder must be highres, lowres, misc or None, not {folder!r}")
-        if bounds is not None and not (
-            len(bounds) == 4 and bounds[0] < bounds[2] and bounds[1] < bounds[3]
-        ):
-            raise ValueError(
-                f"bounds must be (xmin, ymin, xmax, ymax) with xmin < xmax and ymin < ymax, "
-                f"not {tuple(bounds)}"
-            )
-        rows = [
-            {
-                "citekey": dataset.citekey,
-                "title": dataset.title,
-                "authors": "; ".join(dataset.authors),
-                "year": dataset.year,
-                "folder": dataset.folder,
-                "files": len(dataset.files),
-                "bounds_known": dataset.bounds is not None,
-                **_described(dataset),
-            }
-            for dataset in self
-            if folder in (None, dataset.folder)
-            and (text is None or _mentions(dataset, text))
-            and (bounds is None or dataset.bounds is None or _touch(dataset.bounds, bounds))
-        ]
-        columns = ("citekey", "title", "authors", "year", "folder", "files", "bounds_known")
-        table = pd.DataFrame(rows, columns=[*columns, *_DESCRIBED])
+        wanted: dict[str, str | None] = {}
+        for field, value in (("folder", folder), ("vertical_datum", datum), ("status", status)):
+            if value is not None:
+                wanted[field] = _chosen(field, value, _allowed(field))
+        for field, value, known in (("licence", licence, _spdx), ("crs", crs, _known_crs)):
+            if value is not None:
+                listed = {getattr(dataset, field) for dataset in self} - {None}
+                wanted[field] = known(value) or _chosen(field, value, listed)
+        touches = _place(bounds, lonlat)
+        words = [] if text is None else [_query(word) for word in text.split()]
+        rows = []
+        for dataset in self:
+            told = _plain(_description(dataset))
+            names = list(dict.fromkeys(n for f in dataset.files for n in (f.filename, f.name)))
+            untold = [word for word in words if word not in told]
+            matching = [name for name in names if any(word in _plain(name) for word in untold)]
+            if (
+                all(getattr(dataset, field) == value for field, value in wanted.items())
+                and all(any(word in _plain(name) for name in matching) for word in untold)
+                and (dataset.bounds is None or touches(dataset.bounds))
+            ):
+                rows.append(
+                    {
+                        **{field: getattr(dataset, field, None) for field in _FOUND},
+                        "authors": "; ".join(dataset.authors),
+                        "files": len(dataset.files),
+                        "matching_files": matching,
+                        "bounds_known": dataset.bounds is not None,
+                    }
+                )
+        table = pd.DataFrame(rows, columns=_FOUND)
         return table.astype({"year": "Int64", "files": int, "bounds_known": bool, **_NULLABLE})
 
     def bibtex(self, citekeys: str | Iterable[str]) -> str:
-        """Cite datasets: each as ``@misc``, and its paper; nothing twice.
+        """Cite datasets and their papers in BibTeX: see :func:`deepbedmap.citation.cite`."""
+        from deepbedmap import citation
 
-        Returns
-        -------
-        str
-            BibTeX. A dataset's key is its citekey, that of its paper ends in ``_paper``.
-        """
-        entries: dict[str, str] = {}
-        for dataset in map(self.__getitem__, _listed(citekeys)):
-            entries[f"dataset {dataset.citekey}"] = _bibtex_of_dataset(dataset)
-            if dataset.paper or dataset.doi_literature:
-                paper = f"paper {dataset.doi_literature or dataset.citekey}"
-                entries.setdefault(paper, _bibtex_of_paper(dataset))
-        return "\n".join(entries.values())
+        return citation.cite(self, citekeys)
 
 
 def load(path: str | Path | None = None) -> Registry:
@@ -392,7 +419,7 @@ def load(path: str | Path | None = None) -> Registry:
     --------
     >>> registry = load()
     >>> len(registry), len(registry.files)
-    (10, 33)
+    (52, 161)
     >>> registry["King2016Rutford"].crs
     'EPSG:3031'
     """
@@ -724,11 +751,10 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _listed(citekeys: str | Iterable[str]) -> list[str]:
-    return [citekeys] if isinstance(citekeys, str) else list(dict.fromkeys(citekeys))
-
-
-_DESCRIBED = (
+_OF_FILE = ("filename", "unpacked", "url", "sha256", "bytes", "access")
+_OF_DATASET = (
+    "version",
+    "status",
     "location",
     "resolution",
     "licence",
@@ -739,127 +765,130 @@ _DESCRIBED = (
     "doi_dataset",
     "doi_literature",
 )
+_FOUND = (
+    "citekey",
+    "title",
+    "authors",
+    "year",
+    "folder",
+    "files",
+    "matching_files",
+    "bounds_known",
+    "bounds",
+    "epoch",
+    "survey_type",
+    "superseded_by",
+    *_OF_DATASET,
+)
 _NULLABLE: dict[str, Any] = {"resolution": float, "firn_correction": "boolean"}
 
 
-def _described(dataset: Dataset) -> dict[str, Any]:
-    return {field: getattr(dataset, field) for field in _DESCRIBED}
+def _allowed(field: str) -> list[str]:
+    """Values that the registry's schema has for a field of a dataset."""
+    schema = schemas.load(repository.root() / "validation" / "registry.schema.json").content
+    values = schema["$defs"]["dataset"]["properties"][field]["enum"]
+    return [value for value in values if value is not None]
 
 
-def _mentions(dataset: Dataset, text: str) -> bool:
-    said = " ".join((dataset.citekey, dataset.title, *dataset.authors, dataset.location or ""))
-    return all(word in said.casefold() for word in text.casefold().split())
+def _chosen(field: str, value: str, values: Iterable[str]) -> str | None:
+    """Write a value that is asked for as the registry does; None for "unknown"."""
+    as_written = {name.casefold(): name for name in sorted(values)}
+    if value.casefold() not in as_written and (value.casefold() != "unknown" or field == "folder"):
+        known = ", ".join((*as_written.values(), *(["unknown"] if field != "folder" else [])))
+        remedy = schemas.near(value, as_written.values())
+        raise ValueError(
+            f"{field.rpartition('_')[2]}: expected one of {known}, found {value!r}"
+            + (f"; {remedy}" if remedy else "")
+        )
+    return as_written.get(value.casefold())
 
 
-def _touch(a: Sequence[float], b: Sequence[float]) -> bool:
-    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+def _known_crs(name: str) -> str | None:
+    """Write a CRS as the registry does; None where there is none of this name."""
+    name = name.upper()
+    return name if re.fullmatch(r"[A-Z]+:\d+", name) and _is_crs(name) else None
 
 
-def _bibtex_of_dataset(dataset: Dataset) -> str:
-    return _bibtex(
-        "misc",
+def _query(word: str) -> str:
+    return re.sub(r"^(https?://(dx\.)?doi\.org/|doi:)(?=10\.)", "", _plain(word))
+
+
+def _plain(text: str) -> str:
+    """Text without case and accents: what is typed for it on any keyboard."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold()).translate(_LETTERS)
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+
+
+_LETTERS = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d"})
+
+
+def _description(dataset: Dataset) -> str:
+    """What a search by words looks through, but for the names of files."""
+    years = range(dataset.epoch[0], dataset.epoch[1] + 1) if dataset.epoch else ()
+    said = (
         dataset.citekey,
-        author=_bibtex_names(dataset.authors),
-        title=_bibtex_title(dataset.title),
-        year=_latex(dataset.year),
-        publisher=_latex(dataset.publisher),
-        note="Data set",
-        doi=dataset.doi_dataset,
+        dataset.title,
+        *dataset.authors,
+        dataset.location,
+        dataset.version,
+        dataset.survey_type,
+        dataset.doi_dataset,
+        dataset.doi_literature,
+        *years,
+    )
+    return " ".join(str(part) for part in said if part is not None)
+
+
+def _place(
+    bounds: Sequence[float] | None, lonlat: Sequence[float] | None
+) -> Callable[[Sequence[float]], bool]:
+    """Return what says whether a dataset's bounds touch the place that is asked for."""
+    if lonlat is not None:
+        if bounds is not None:
+            raise ValueError("bounds and lonlat: expected one of the two, found both")
+        import shapely
+
+        parts = _polar_outline(lonlat)
+        return lambda other: bool(shapely.intersects(parts, shapely.box(*other)).any())
+    if bounds is None:
+        return lambda _: True
+    if not (len(bounds) == 4 and bounds[0] < bounds[2] and bounds[1] < bounds[3]):
+        raise ValueError(
+            f"bounds must be (xmin, ymin, xmax, ymax) with xmin < xmax and ymin < ymax, "
+            f"not {tuple(bounds)}"
+        )
+    if all(abs(value) <= 360 for value in bounds):
+        logger.warning("bounds %s look like degrees and are read as metres", tuple(bounds))
+    xmin, ymin, xmax, ymax = bounds
+    return lambda other: (
+        xmin <= other[2] and other[0] <= xmax and ymin <= other[3] and other[1] <= ymax
     )
 
 
-def _bibtex_of_paper(dataset: Dataset) -> str:
-    key = f"{dataset.citekey}_paper"
-    paper = dataset.paper
-    if paper is None:
-        note = f"Paper that describes {_latex(dataset.title)}"
-        return _bibtex("misc", key, note=note, doi=dataset.doi_literature)
-    return _bibtex(
-        "article" if paper.journal else "inproceedings",
-        key,
-        author=_bibtex_names(paper.authors),
-        title=_bibtex_title(paper.title),
-        journal=_latex(paper.journal),
-        booktitle="" if paper.journal else _latex(paper.booktitle),
-        publisher=_latex(paper.publisher),
-        year=_latex(paper.year),
-        volume=_latex(paper.volume),
-        number=_latex(paper.number),
-        pages=_latex(paper.pages).replace("--", "-").replace("-", "--"),
-        doi=dataset.doi_literature,
-    )
+def _polar_outline(lonlat: Sequence[float]) -> Any:
+    """Quadrilaterals in EPSG:3031, a degree wide at most, that hold a box in degrees."""
+    if not (
+        len(lonlat) == 4
+        and all(-180 <= longitude <= 360 for longitude in (lonlat[0], lonlat[2]))
+        and lonlat[0] != lonlat[2]
+        and -90 <= lonlat[1] < lonlat[3] <= -50
+    ):
+        raise ValueError(
+            "lonlat must be (lonmin, latmin, lonmax, latmax) with longitudes from -180 to 360 and "
+            f"-90 <= latmin < latmax <= -50, not {tuple(lonlat)}"
+        )
+    import numpy as np
+    import pyproj
+    import shapely
 
-
-def _bibtex(kind: str, key: str, **fields: str | None) -> str:
-    body = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items() if value)
-    return f"@{kind}{{{key},\n{body}}}\n"
-
-
-def _bibtex_title(title: str) -> str:
-    return f"{{{_latex(title)}}}"  # the second pair of braces keeps the capitals
-
-
-def _bibtex_names(names: Iterable[str]) -> str:
-    # Without braces BibTeX would take "British Antarctic Survey" for a person called Survey.
-    return " and ".join(_latex(name) if "," in name else f"{{{_latex(name)}}}" for name in names)
-
-
-_LATEX = {
-    **{letter: f"\\{letter}" for letter in "#$%&_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "ß": r"{\ss}",
-    "ø": r"{\o}",
-    "Ø": r"{\O}",
-    "æ": r"{\ae}",
-    "Æ": r"{\AE}",
-    "œ": r"{\oe}",
-    "Œ": r"{\OE}",
-    "ł": r"{\l}",
-    "Ł": r"{\L}",
-    "\N{LATIN SMALL LETTER DOTLESS I}": r"{\i}",
-    "\N{EN DASH}": "--",
-    "\N{EM DASH}": "---",
-    "\N{LEFT SINGLE QUOTATION MARK}": "`",
-    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
-    "\N{LEFT DOUBLE QUOTATION MARK}": "``",
-    "\N{RIGHT DOUBLE QUOTATION MARK}": "''",
-    "\N{NO-BREAK SPACE}": "~",
-}
-_LATEX_ACCENTS = {
-    "\N{COMBINING GRAVE ACCENT}": "`",
-    "\N{COMBINING ACUTE ACCENT}": "'",
-    "\N{COMBINING CIRCUMFLEX ACCENT}": "^",
-    "\N{COMBINING TILDE}": "~",
-    "\N{COMBINING MACRON}": "=",
-    "\N{COMBINING BREVE}": "u",
-    "\N{COMBINING DOT ABOVE}": ".",
-    "\N{COMBINING DIAERESIS}": '"',
-    "\N{COMBINING RING ABOVE}": "r",
-    "\N{COMBINING DOUBLE ACUTE ACCENT}": "H",
-    "\N{COMBINING CARON}": "v",
-    "\N{COMBINING CEDILLA}": "c",
-    "\N{COMBINING OGONEK}": "k",
-}
-
-
-def _latex(text: object) -> str:
-    r"""Write text (nothing, where it is None) for LaTeX; what has no command stays as it is.
-
-    Examples
-    --------
-    >>> print(_latex("Möller & Ferré, 50 %"))
-    M{\"{o}}ller \& Ferr{\'{e}}, 50 \%
-    """
-    if text is None:
-        return ""
-    return "".join(map(_latex_letter, unicodedata.normalize("NFC", str(text))))
-
-
-def _latex_letter(letter: str) -> str:
-    if letter in _LATEX:
-        return _LATEX[letter]
-    decomposed = unicodedata.normalize("NFD", letter)
-    base, accent = decomposed[0], _LATEX_ACCENTS.get(decomposed[1:])
-    return f"{{\\{accent}{{{base}}}}}" if accent and base.isascii() else letter
+    west, south, east, north = lonlat
+    width = 360 if east - west >= 360 else (east - west) % 360
+    meridians = np.radians(west + np.linspace(0, width, math.ceil(width) + 1))
+    # Along the meridian of 0 degrees y is the distance from the pole.
+    to_polar = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:3031", always_xy=True)
+    inner, outer = (to_polar.transform(0, latitude)[1] for latitude in (south, north))
+    outer /= np.cos((meridians[1] - meridians[0]) / 2)  # chords at this distance hold the arc
+    circle = np.stack([np.sin(meridians), np.cos(meridians)], axis=-1)
+    left, right = circle[:-1], circle[1:]
+    corners = [inner * left, outer * left, outer * right, inner * right]
+    return shapely.polygons(np.stack(corners, axis=1))

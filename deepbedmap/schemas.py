@@ -9,17 +9,26 @@ import difflib
 import functools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.exceptions import ValidationError
 
 from deepbedmap import repository
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    import xarray as xr
+
+    Lines = Sequence[int] | npt.NDArray[np.intp] | None
 
 Place = tuple[str | int, ...]
 
@@ -29,6 +38,9 @@ MOST_VALUES = 100_000
 
 MOST_LEVELS = 50
 """How deep lists and mappings may be nested."""
+
+MOST_ALIKE = 20
+"""How many faults of one kind in one column are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +118,7 @@ def load(path: str | Path) -> Document:
     3
     """
     path = Path(path)
-    text = _text(path)
-    if not text.strip():
-        raise InvalidDataError(Fault(str(path), expected="some content", found="an empty file"))
+    text = read_text(path)
     try:
         if path.suffix == ".json":
             _check_json(path, text)
@@ -132,8 +142,10 @@ def load(path: str | Path) -> Document:
                 remedy="indent with blanks, not tabs" if _of_a_tab(error) else None,
             )
         ) from error
-    except yaml.YAMLError as error:
-        raise InvalidDataError(Fault(str(path), expected="YAML", found=str(error))) from error
+    except yaml.reader.ReaderError as error:
+        line = text.encode()[: error.position].count(b"\n") + 1
+        found = f"an error: {error.reason}"
+        raise InvalidDataError(Fault(str(path), line, expected="YAML", found=found)) from error
     except (RecursionError, _TooMuchError) as error:
         raise InvalidDataError(
             Fault(
@@ -165,10 +177,19 @@ def faults(document: Document, schema: str) -> list[Fault]:
     document
         From :func:`load`.
     schema
-        ``"registry"`` or ``"pipeline"``: the JSON Schema ``validation/<schema>.schema.json``
-        (Draft 2020-12). The ``description`` of the part that fails says what was expected.
+        ``"registry"``, ``"pipeline"``, ``"catalog"`` or ``"table"`` (a pandera schema): the JSON
+        Schema ``validation/<schema>.schema.json`` (Draft 2020-12). The ``description`` of the part
+        that fails says what was expected.
     """
-    validator = _validator(repository.root() / "validation" / f"{schema}.schema.json")
+    path = repository.root() / "validation" / f"{schema}.schema.json"
+    try:
+        return _faults_by(_validator(path), document)
+    except RecursionError as error:
+        fault = Fault(str(path), expected="a schema that ends", found="one that leads to itself")
+        raise InvalidDataError(fault) from error
+
+
+def _faults_by(validator: Draft202012Validator, document: Document) -> list[Fault]:
     found = (
         fault
         for error in validator.iter_errors(document.content)
@@ -202,7 +223,202 @@ def near(word: str, words: Iterable[str]) -> str | None:
     return f"did you mean {' or '.join(matches)}?" if matches else None
 
 
-def _text(path: Path) -> str:
+def schema_faults(path: str | Path) -> list[Fault]:
+    """Return what is wrong with a schema file, in the order of its lines.
+
+    A JSON Schema is held to Draft 2020-12; a pandera schema to ``table.schema.json``, since pandera
+    ignores keys and checks that it does not know.
+
+    Raises
+    ------
+    MissingDataError, InvalidDataError
+        As :func:`load` does.
+    """
+    document = load(path)
+    if document.path.suffix == ".json":
+        return _json_schema_faults(document)
+    return faults(document, "table") or list(_refused(document))
+
+
+def _refused(document: Document) -> Iterator[Fault]:
+    """Tell which parts of a well-formed schema pandera refuses, such as an empty range."""
+    for group in ("columns", "data_vars", "coords"):
+        for name, part in document.content.get(group, {}).items():
+            try:
+                _built({**document.content, group: {name: part}})
+            except (TypeError, ValueError) as error:
+                yield document.fault((group, name), "what pandera takes", str(error))
+
+
+@functools.cache
+def pandera_schema(name: str) -> Any:
+    """Return the schema ``validation/<name>.yml`` as a ``DataFrameSchema`` or ``DatasetSchema``."""
+    path = repository.root() / "validation" / f"{name}.yml"
+    if found := schema_faults(path):
+        raise InvalidDataError(*found)
+    return _built(load(path).content)
+
+
+def _built(content: dict[str, Any]) -> Any:
+    from pandera.io import pandas_io, xarray_io
+
+    from deepbedmap import checks  # noqa: F401  (registers the checks that schemas name)
+
+    content = deepcopy(content)  # pandera takes options out of what it is given
+    if content["schema_type"] == "dataset":
+        return xarray_io.deserialize_schema(content)
+    return pandas_io.deserialize_schema(content)
+
+
+def table_faults(
+    table: pd.DataFrame, schema: str, path: str | Path, lines: Lines = None
+) -> list[Fault]:
+    """Return what is wrong with a table: first its columns, then its rows in their order.
+
+    Parameters
+    ----------
+    table
+        Any table. Of picks, ``attrs["crs"]`` is the coordinate reference system (EPSG:3031 where
+        it is not stated).
+    schema
+        ``"points"``, ``"raw_cresis"``, ``"raw_bedmap"`` or ``"tiles"``: the pandera schema
+        ``validation/<schema>.yml``. The ``description`` of a column says what was expected.
+    path
+        Where the table comes from.
+    lines
+        Line of each row in that file; None for a file without lines, whose rows are counted
+        from 0.
+
+    Returns
+    -------
+    list of Fault
+        At most :data:`MOST_ALIKE` of one kind in one column; one more counts those beyond.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> picks = pd.DataFrame({"x": [0.0, 9e6], "y": [-5e5, 0.0], "z": [float("nan"), -120.0]})
+    >>> for fault in table_faults(picks, "points", "picks.csv", lines=[2, 3]):
+    ...     print(fault.line, fault.field, fault.found)
+    2 z nothing
+    3 None x 9000000, y 0
+    """
+    return _pandera_faults(table.reset_index(drop=True), pandera_schema(schema), path, lines)
+
+
+def grid_faults(grid: xr.Dataset, path: str | Path) -> list[Fault]:
+    """Return what is wrong with a grid of bed elevation, by ``validation/grid.yml``.
+
+    Parameters
+    ----------
+    grid
+        With the elevations as variable ``z``; read chunk by chunk where it is chunked.
+    path
+        Where it comes from.
+    """
+    from pandera.config import ValidationDepth, config_context
+
+    # Without this, pandera does not look at the values of a grid that is chunked.
+    with config_context(validation_depth=ValidationDepth.SCHEMA_AND_DATA):
+        return _pandera_faults(grid, pandera_schema("grid"), path, None)
+
+
+def row_faults(
+    path: str | Path,
+    rows: Sequence[int] | npt.NDArray[np.intp],
+    lines: Lines,
+    field: str | None,
+    expected: str,
+    found: Callable[[int], str],
+) -> Iterator[Fault]:
+    """Tell faults of one kind in some rows of a column: the first ones, and how many are beyond."""
+    for row in rows[:MOST_ALIKE]:
+        line, entry = (None, f"row {row}") if lines is None else (int(lines[row]), None)
+        yield Fault(str(path), line, entry, field, expected, found(row))
+    if len(rows) > MOST_ALIKE:
+        line = None if lines is None else int(lines[rows[MOST_ALIKE]])
+        count = f"and {len(rows) - MOST_ALIKE:,} more like these"
+        yield Fault(str(path), line, None, field, expected, remedy=count)
+
+
+def _pandera_faults(data: Any, schema: Any, path: str | Path, lines: Lines) -> list[Fault]:
+    from pandera.errors import SchemaErrors
+
+    try:
+        schema.validate(data, lazy=True)
+    except SchemaErrors as errors:
+        violations = errors.schema_errors
+    else:
+        return []
+    parts = getattr(schema, "columns", None) or {**schema.data_vars, **schema.coords}
+    # A check breaks where a column is missing or of another type, which is told anyway.
+    sound = [each for each in violations if each.reason_code.name != "CHECK_ERROR"]
+    told = (
+        fault
+        for violation in sound or violations
+        for fault in _faults_of_violation(violation, data, parts, path, lines)
+    )
+    return sorted(dict.fromkeys(told), key=lambda fault: fault.line or 0)
+
+
+def _faults_of_violation(
+    violation: Any, data: Any, parts: dict[str, Any], path: str | Path, lines: Lines
+) -> Iterator[Fault]:
+    """Tell what pandera found: violation is its SchemaError, parts are columns or variables."""
+    from deepbedmap import checks
+
+    reason, cases, check = violation.reason_code.name, violation.failure_cases, violation.check
+    absent = reason in ("COLUMN_NOT_IN_DATAFRAME", "COLUMN_NOT_IN_SCHEMA")
+    name = str(cases) if absent else violation.schema.name
+    part = parts.get(name)
+    expected = part.description if part else getattr(check, "error", None)
+    remedy = None
+    match reason:
+        case "COLUMN_NOT_IN_DATAFRAME":
+            found = "nothing of this name"
+        case "COLUMN_NOT_IN_SCHEMA":
+            expected, found = f"one of {', '.join(parts)}", "an unknown column"
+            remedy = near(name, parts)
+        case "COLUMN_NOT_ORDERED":
+            expected, found = f"columns in the order {', '.join(parts)}", ", ".join(data)
+        case "WRONG_DATATYPE":
+            expected, found = f"{expected} ({parts[name].dtype})", str(data[name].dtype)
+        case "MISMATCH_INDEX":
+            expected = f"{expected} along {', '.join(parts[name].dims)}"
+            found = f"it along {', '.join(data[name].dims)}"
+        case "CHECK_ERROR":
+            found = str(cases)
+        case _ if getattr(check, "name", None) in checks.WHOLE:
+            found = checks.WHOLE[check.name](data, **check.statistics) or ""
+        case _:
+            shown = [name] if part else [*checks.ROWS[check.name][1]]
+            rows = sorted(set(cases["index"]))
+            yield from row_faults(
+                path, rows, lines, name, str(expected), lambda row: _said_of_row(data, row, shown)
+            )
+            return
+    yield Fault(str(path), None, None, name, expected, found, remedy)
+
+
+def _said_of_row(table: pd.DataFrame, row: int, columns: Sequence[str]) -> str:
+    values = []
+    for name, value in table[[*columns]].iloc[row].items():
+        text = f"{value:.9g}" if isinstance(value, float) else str(value)
+        text = "nothing" if text in ("nan", "None", "NaT", "<NA>") else text
+        values.append(text if len(columns) == 1 else f"{name} {text}")
+    return ", ".join(values)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, with or without a byte-order mark.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    InvalidDataError
+        It cannot be read, is not UTF-8 (the line is named) or is empty.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -212,7 +428,7 @@ def _text(path: Path) -> str:
             Fault(str(path), expected="a file that can be read", found=error.strerror)
         ) from error
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidDataError(
             Fault(
@@ -222,6 +438,9 @@ def _text(path: Path) -> str:
                 found=f"the byte 0x{data[error.start]:02x}",
             )
         ) from error
+    if not text.strip():
+        raise InvalidDataError(Fault(str(path), expected="some content", found="an empty file"))
+    return text
 
 
 def _check_json(path: Path, text: str) -> None:
@@ -323,21 +542,48 @@ class _Reader:
 _SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "null", "bool", "int", "float")}
 
 
+_META = Draft202012Validator(
+    Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER
+)
+
+
 @functools.cache
 def _validator(path: Path) -> Draft202012Validator:
-    schema = load(path).content
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise InvalidDataError(
-            Fault(
-                str(path),
-                field=_field(error.absolute_path) or None,
-                expected="JSON Schema, Draft 2020-12",
-                found=error.message,
-            )
-        ) from error
-    return Draft202012Validator(schema)
+    document = load(path)
+    if found := _json_schema_faults(document):
+        raise InvalidDataError(*found)
+    checker = Draft202012Validator.FORMAT_CHECKER
+    return Draft202012Validator(document.content, format_checker=checker)
+
+
+def _json_schema_faults(document: Document) -> list[Fault]:
+    found = [
+        replace(fault, expected="JSON Schema, Draft 2020-12", found=fault.expected)
+        for fault in _faults_by(_META, document)
+    ]
+    for place, reference in _references(document.content):
+        if not _resolves(document.content, reference):
+            expected = "a part of this schema, such as #/$defs/text"
+            found.append(document.fault(place, expected, repr(reference)))
+    return found
+
+
+def _references(content: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    if isinstance(content, dict):
+        if isinstance(content.get("$ref"), str):
+            yield (*place, "$ref"), content["$ref"]
+        parts: Iterable[tuple[Any, Any]] = content.items()
+    else:
+        parts = enumerate(content) if isinstance(content, list) else ()
+    for key, value in parts:
+        yield from _references(value, (*place, key))
+
+
+def _resolves(content: Any, reference: str) -> bool:
+    first, *keys = reference.split("/")
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return first == "#" and isinstance(content, dict | bool)
 
 
 def _faults_of(document: Document, error: ValidationError) -> Iterator[Fault]:

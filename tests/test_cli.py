@@ -73,8 +73,8 @@ def test_bare_call_prints_help_and_exits_with_2(call):
 @pytest.mark.parametrize(
     "command",
     [
-        *("list", "search", "show", "cite", "fetch", "points", "grid", "tiles", "predict"),
-        *("evaluate", "demo", "catalog build", "catalog check"),
+        *("list", "search", "show", "cite", "fetch", "points", "grid", "tiles", "convert"),
+        *("predict", "evaluate", "demo", "new", "validate", "catalog build", "catalog check"),
     ],
 )
 def test_every_command_has_help_with_an_example(call, command):
@@ -131,7 +131,7 @@ def test_a_search_finds_by_words_and_by_folder(call):
 
 
 def test_a_dataset_is_shown_with_null_for_what_nobody_knows(call):
-    shown = json.loads(call("show", "King2016Rutford")[1])
+    shown = json.loads(call("show", "King2016Rutford", "--json")[1])
     assert shown["folder"] == "highres"
     assert shown["licence"] is None
 
@@ -265,8 +265,10 @@ def test_a_window_is_predicted_from_files(call, inputs, tmp_path):
     assert "40 x 48 cells" in out
     bed = rasters.open_raster(tmp_path / "bed.tif")
     assert rasters.bounds_of(bed) == (2_000, 2_000, 14_000, 12_000)
-    provenance = json.loads(bed.attrs["provenance"])
-    assert len(provenance["surface"]["sha256"]) == 64
+    sources = json.loads(bed.attrs["provenance"])["sources"]
+    roles = ["prior", "surface", "velocity", "accumulation", "checkpoint"]
+    assert [source["role"] for source in sources] == roles
+    assert all(len(source["sha256"]) == 64 for source in sources)
 
 
 def test_a_window_outside_the_raster_is_refused(call, inputs, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import shapely
 
-from deepbedmap import demo, points, rasters, synthetic
+from deepbedmap import citation, demo, points, rasters, registry, synthetic
 from deepbedmap.model import checkpoints
 from deepbedmap.model.evaluation import Scores, evaluate
 from deepbedmap.model.networks import FlowAlignedGenerator
@@ -76,7 +76,22 @@ def test_the_checkpoint_says_what_made_it(run):
     assert isinstance(checkpoint.network, FlowAlignedGenerator)
     assert checkpoint.metadata["seed"] == 3
     assert checkpoint.metadata["metrics"]["step"] == 10
-    assert list(checkpoint.metadata["trained_on"]) == ["MadeUp1", "MadeUp2", "MadeUp3", "MadeUp4"]
+    sources = checkpoint.metadata["sources"]
+    trained_on = {source["citekey"] for source in sources if source["role"] == "training"}
+    assert trained_on == {"MadeUp1", "MadeUp2", "MadeUp3", "MadeUp4"}
+    assert all(len(source["sha256"]) == 64 for source in sources)
+
+
+def test_the_bed_cites_its_inputs_and_the_surveys_behind_its_checkpoint(run):
+    out, _, _, _ = run
+    listing = registry.load(out / "repository")
+    inputs = [dataset.citekey for dataset in listing if dataset.folder != "highres"]
+    training = [f"MadeUp{number}" for number in range(1, 5)]
+    assert sorted(citation.sources_of(out / "checkpoint.safetensors", listing)) == sorted(
+        training + inputs
+    )
+    for name in ("bed.tif", "bed.nc"):
+        assert citation.sources_of(out / name, listing) == inputs + training
 
 
 def test_progress_is_told(run):

@@ -533,10 +533,153 @@ def test_an_archive_without_the_file_wanted_names_what_it_holds(server, listed, 
         download.fetch("Survey", registry=listing, data_dir=tmp_path)
 
 
+def test_a_single_file_is_fetched_by_its_name(server, listed, tmp_path, landed):
+    archive = zipped({"inside.txt": PICKS})
+    listing = listed(
+        *(
+            {"filename": name, "url": server.url(f"/{name}", PICKS), "sha256": sha256(PICKS)}
+            for name in ("a.csv", "b.csv")
+        ),
+        {"filename": "c.zip", "url": server.url("/c.zip", archive), "unpacked": "c.txt"},
+    )
+    data = tmp_path / "data"
+    paths = download.fetch(["b.csv", "highres/b.csv"], registry=listing, data_dir=data)
+    assert paths == [data / "highres/b.csv"]
+    assert server.requests == {"/b.csv": 1}
+    (by_its_contents,) = download.fetch("c.txt", registry=listing, data_dir=data)
+    assert by_its_contents.read_bytes() == PICKS
+    assert download.fetch(["c.zip", "Survey"], registry=listing, data_dir=data) == [
+        data / "highres" / name for name in ("c.txt", "a.csv", "b.csv")
+    ]
+    assert server.requests == {"/a.csv": 1, "/b.csv": 1, "/c.zip": 1}
+
+
+def test_a_file_name_of_two_folders_needs_its_folder(server, tmp_path):
+    entry = {"title": "A survey", "files": [{"filename": "bed.tif", "sha256": None}]}
+    entry["files"][0]["url"] = server.url("/bed.tif", PICKS)
+    datasets = [{**entry, "citekey": f"In{f}", "folder": f} for f in ("lowres", "misc")]
+    path = tmp_path / "data_list.yml"
+    path.write_text(yaml.safe_dump(datasets))
+    listing = registry.load(path)
+    with pytest.raises(InvalidDataError, match=r"expected lowres/bed\.tif or misc/bed\.tif, found"):
+        download.fetch("bed.tif", registry=listing, data_dir=tmp_path)
+    (found,) = download.fetch("misc/bed.tif", registry=listing, data_dir=tmp_path)
+    assert found == tmp_path / "misc/bed.tif"
+
+
+MEMBERS = {"survey/a.csv": PICKS, "survey/deep/b.csv": b"x", "read.me": b"", "__MACOSX/a.csv": b""}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_every_member_of_an_archive_that_fits_a_pattern_lands_in_the_folder(
+    kind, server, listed, tmp_path, landed
+):
+    data = zipped(MEMBERS)
+    if kind == "tar.gz":
+        data = tarred(tarfile.TarInfo("survey/a.csv"), tarfile.TarInfo("b.csv"))
+    name = f"all.{kind}"
+    listing = listed({"filename": name, "url": server.url("/all", data), "members": "*.csv"})
+    folder = tmp_path / "data/highres"
+    with pytest.raises(
+        MissingDataError, match=rf"all\.{kind}: not there; `deepbedmap fetch Survey`"
+    ):
+        download.locate(listing["Survey"], tmp_path / "data")
+    expected = [folder / "a.csv", folder / "b.csv"]
+    for _ in range(2):
+        assert download.fetch("Survey", registry=listing, data_dir=tmp_path / "data") == expected
+    assert expected[0].read_bytes() == PICKS
+    assert landed() == sorted(f"highres/{n}" for n in (name, f"{name}.members", "a.csv", "b.csv"))
+    assert download.locate(listing["Survey"], tmp_path / "data") == expected
+    assert server.requests == {"/all": 1}
+    expected[1].unlink()  # one that went missing is unpacked again, from the archive that is here
+    with pytest.raises(MissingDataError, match=r"b\.csv: not there"):
+        download.locate(listing["Survey"], tmp_path / "data")
+    download.fetch("Survey", offline=True, registry=listing, data_dir=tmp_path / "data")
+    assert expected[1].is_file()
+    expected[0].write_bytes(b"mine")
+    with pytest.raises(DownloadError) as error:
+        download.fetch("Survey", registry=listing, data_dir=tmp_path / "data")
+    assert str(error.value).startswith(f"{expected[0]}: expected what {name} holds")
+    assert expected[0].read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (zipped({"a.txt": PICKS}), r"should hold files that fit '\*\.csv', and holds a\.txt"),
+        (zipped({"x/a.csv": PICKS, "y/a.csv": b"x"}), "two files called 'a.csv'"),
+        (zipped({"a.csv": PICKS, "A.csv": b"x"}), "two files called 'A.csv'"),
+        (zipped({"x/.a.csv": PICKS}), "unsafe name"),
+        (zipped({"x/C:a.csv": PICKS}), "unsafe name"),
+        (zipped({"a\n.csv": PICKS}), "unsafe name"),
+        (zipped({"../a.csv": PICKS}), "unsafe name"),
+        (zipped({"a.csv": bytes(2**26 + 1)}), "200 times its size"),
+        (zipped({f"{n}.csv": b"" for n in range(21)}), "more than 20 files"),
+        (tarred(link("a.csv")), "a link"),
+    ],
+)
+def test_members_that_are_unsafe_or_clash_leave_nothing(
+    data, said, server, listed, tmp_path, landed, monkeypatch
+):
+    monkeypatch.setattr(download, "MOST_MEMBERS", 20)
+    listing = listed({"filename": "a.zip", "url": server.url("/a", data), "members": "*.csv"})
+    with pytest.raises(DownloadError, match=said) as error:
+        download.fetch("Survey", registry=listing, data_dir=tmp_path / "data")
+    assert str(error.value).startswith(str(tmp_path / "data/highres/a.zip"))
+    assert "\n" not in str(error.value)
+    assert landed() == []
+
+
+def test_a_member_does_not_take_the_place_of_another_file(server, listed, tmp_path, landed):
+    mine = tmp_path / "data/highres/b.csv"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    url = server.url("/a.zip", zipped(MEMBERS))
+    listing = listed({"filename": "a.zip", "url": url, "members": "*.csv"})
+    with pytest.raises(DownloadError, match=r"b\.csv: expected what a\.zip holds"):
+        download.fetch("Survey", registry=listing, data_dir=tmp_path / "data")
+    assert mine.read_bytes() == b"mine"
+    assert landed() == ["highres/b.csv"]
+
+
+def test_a_file_that_a_person_must_get_says_what_to_do_and_is_not_asked_for(
+    server, listed, tmp_path
+):
+    file = {"filename": "a.csv", "url": server.url("/a.csv", PICKS), "access": "manual"}
+    listing = listed(file, instructions="Order it at https://a.org.")
+    with pytest.raises(MissingDataError, match=r"Order it at https://a\.org; put a\.csv into high"):
+        download.fetch("Survey", registry=listing, data_dir=tmp_path)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("access", ["open", "earthdata"])
+def test_a_login_page_is_told_from_the_file_and_names_the_login(access, server, listed, tmp_path):
+    page = b"\n<!DOCTYPE html><html><title>Earthdata Login</title></html>"
+    for known in (None, sha256(PICKS)):
+        url = server.url("/a.tif", page)
+        listing = listed({"filename": "a.tif", "url": url, "sha256": known, "access": access})
+        with pytest.raises(DownloadError, match=r"/a\.tif: found a web page") as error:
+            download.fetch("Survey", registry=listing, data_dir=tmp_path)
+        assert ("https://urs.earthdata.nasa.gov" in str(error.value)) == (access == "earthdata")
+        assert not (tmp_path / "highres/a.tif").exists()
+
+
+def test_a_dataset_whose_files_nobody_listed_says_where_they_are(listed, tmp_path):
+    listing = listed(doi={"dataset": "10.1234/survey"})
+    with pytest.raises(MissingDataError) as error:
+        download.fetch("Survey", registry=listing, data_dir=tmp_path)
+    expected = "Survey: see https://doi.org/10.1234/survey for the files of Survey"
+    assert str(error.value).startswith(expected)
+
+
 def test_an_unknown_citekey_is_named_with_its_nearest(listed, tmp_path):
     listing = listed({"filename": "a.csv"})
     with pytest.raises(InvalidDataError, match="did you mean Survey"):
         download.fetch(["Survye"], registry=listing, data_dir=tmp_path)
+    with pytest.raises(InvalidDataError, match=r"did you mean a\.csv"):
+        download.fetch("b.csv", registry=listing, data_dir=tmp_path)
+    with pytest.raises(InvalidDataError, match="deepbedmap list"):
+        download.fetch("", registry=listing, data_dir=tmp_path)
 
 
 def test_fewer_than_one_job_is_a_wrong_call(listed, tmp_path):

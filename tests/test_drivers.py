@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import tracemalloc
 from pathlib import Path
 
+import dask
+import dask.dataframe as dd
 import geopandas as gpd
 import intake
 import numpy as np
+import pandas as pd
 import pytest
 import rioxarray  # noqa: F401
 import shapely
@@ -139,12 +143,58 @@ def test_the_vertical_datum_of_the_registry_holds_where_the_file_states_none(lis
     assert RasterSource(path).read().attrs["vertical_datum"] == "ellipsoid"
 
 
-def test_a_raster_without_crs_is_refused_unless_it_is_given(tmp_path):
-    raster().drop_vars("spatial_ref").rio.to_raster(tmp_path / "surface.tif")
+@pytest.mark.parametrize("name", ["surface.tif", "surface.nc"])
+def test_a_raster_without_crs_has_the_one_given_or_that_of_the_registry_or_is_refused(
+    name, tmp_path, listed
+):
+    bare = raster().drop_vars("spatial_ref").rename("z")
+    path = listed(name) / "misc" / name
+    bare.rio.to_raster(path) if path.suffix == ".tif" else bare.to_netcdf(path, engine="h5netcdf")
     with pytest.raises(InvalidDataError, match="a coordinate reference system, found none"):
-        RasterSource(tmp_path / "surface.tif").read()
-    given = RasterSource(tmp_path / "surface.tif", crs="EPSG:3031").read()
-    assert given.rio.crs.to_epsg() == 3031
+        RasterSource(path).read()
+    assert RasterSource(path, crs="EPSG:9354").read().rio.crs.to_epsg() == 9354
+    listed(name, crs="EPSG:3031")
+    assert RasterSource(path).read().rio.crs.to_epsg() == 3031
+    stated = raster().rio.write_crs(9354)
+    stated.rio.to_raster(path.with_suffix(".tif"))
+    listed("surface.tif", crs="EPSG:3031")
+    assert RasterSource(path.with_suffix(".tif")).read().rio.crs.to_epsg() == 9354
+
+
+def test_bounds_keep_the_cells_whose_centres_are_inside_and_read_none(tmp_path):
+    size = 3000  # 36 MB
+    raster(size).rio.to_raster(tmp_path / "surface.tif", tiled=True)
+    whole = RasterSource(tmp_path / "surface.tif").read()
+    tracemalloc.start()
+    try:
+        box = np.array([900, -1350, 1799, 0])
+        part = RasterSource(tmp_path / "surface.tif", bounds=box).read()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert part.shape == (4, 2)
+    assert part.x.to_numpy().tolist() == [900, 1350]
+    assert part.y.to_numpy().tolist() == [0, -450, -900, -1350]
+    assert part.to_numpy()[0].tolist() == [2, 3]
+    assert rasters.name_of(part) == rasters.name_of(whole)
+    assert peak < 5e6
+    with pytest.raises(InvalidDataError, match=r"surface\.tif, field bounds: expected a box"):
+        RasterSource(tmp_path / "surface.tif", bounds=(-1e6, 0, -9e5, 1)).read()
+
+
+def test_bounds_fit_a_raster_from_south_to_north_too(tmp_path):
+    upward = raster().isel(y=slice(None, None, -1)).rename("z")
+    upward.to_netcdf(tmp_path / "bed.nc", engine="h5netcdf")
+    part = RasterSource(tmp_path / "bed.nc", bounds=(0, -900, 500, 0)).read()
+    assert part.y.to_numpy().tolist() == [-900, -450, 0]
+    assert part.x.to_numpy().tolist() == [0, 450]
+
+
+@pytest.mark.parametrize("bounds", [(0, 0, 0, 1), (0, 1, 1, 0), (0, 1, 2), "abcd", (0, 0, 1, "x")])
+@pytest.mark.parametrize("driver", [PointsSource, GridSource, RasterSource, VectorSource])
+def test_bounds_that_are_no_box_are_a_wrong_call(driver, bounds, tmp_path):
+    with pytest.raises(ValueError, match="bounds must be"):
+        driver(tmp_path / "x", bounds=bounds)
 
 
 def test_outlines_are_read_within_bounds(tmp_path):
@@ -191,14 +241,88 @@ def test_a_file_that_no_registry_lists_is_named_and_cannot_be_fetched(driver, tm
         driver(path).read()
     with pytest.raises(MissingDataError, match=r"nothing\.json: cannot be fetched"):
         driver(path, fetch=True).read()
-    with pytest.raises(ValueError, match="read from this machine"):
-        driver("https://example.org/catalog/../misc/nothing.json")
 
 
 def test_a_source_survives_pickling(tmp_path):
     path = velocity(tmp_path / "velocity.nc")
     source = pickle.loads(pickle.dumps(RasterSource(path, variable="VY")))  # noqa: S301
     np.testing.assert_array_equal(source.read(), -raster())
+
+
+@pytest.fixture
+def survey(tmp_path) -> Path:
+    """A pipeline and four raw files: one large, one small, one smaller without any pick."""
+    folder = tmp_path / "survey" / "highres"
+    folder.mkdir(parents=True)
+    reader = {
+        "type": "readers.text",
+        "filename": "20??.csv",
+        "header": "X,Y,Z,QUALITY",
+        "separator": ",",
+        "skip": 1,
+        "override_srs": "EPSG:3031",
+    }
+    keep = {"type": "filters.expression", "expression": "Z > -9999"}
+    (folder / "survey.json").write_text(json.dumps({"pipeline": [reader, keep]}))
+    for year, count in (("2010", 900), ("2011", 50), ("2012", 300)):
+        rows = [f"{n * 400},{-500_000 - 3 * n},{-100 + n},{n % 3 + 1}" for n in range(count)]
+        (folder / f"{year}.csv").write_text("\n".join(["x,y,z,quality", *rows, ""]))
+    (folder / "2013.csv").write_text("x,y,z,quality\n0,-500000,-9999,1\n")
+    return folder / "survey.json"
+
+
+def test_points_are_had_lazily_one_partition_a_raw_file(survey):
+    for parameters in ({}, {"season": "201[02]"}, {"bounds": (0, -600_000, 20_000, 0)}):
+        source = PointsSource(survey, **parameters)
+        lazy = source.to_dask()
+        assert isinstance(lazy, dd.DataFrame)
+        assert lazy.npartitions == (2 if "season" in parameters else 4)
+        expected = source.read()
+        assert lazy.dtypes.drop("line").to_dict() == expected.dtypes.drop("line").to_dict()
+        assert not lazy["line"].cat.known
+        with dask.config.set(scheduler="sync"):
+            found = lazy.compute().reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, expected, check_categorical=False)
+        assert found["line"].astype(str).equals(expected["line"].astype(str))
+
+
+def test_of_lazy_points_only_the_smallest_raw_file_is_read_at_once(survey):
+    for year in ("2010", "2012"):
+        with survey.with_name(f"{year}.csv").open("a") as raw:
+            raw.write("this is no record\n")
+    lazy = PointsSource(survey).to_dask()
+    assert list(lazy.columns) == ["x", "y", "z", "line", "quality"]
+    with dask.config.set(scheduler="sync"):
+        assert len(lazy.partitions[1].compute()) == 50
+        with pytest.raises(InvalidDataError, match=r"201[02]\.csv, line [39]02"):
+            lazy.compute()
+
+
+def test_lazy_points_need_their_raw_files_and_no_geometry(survey):
+    with pytest.raises(ValueError, match="without geometry"):
+        PointsSource(survey, geometry=True).to_dask()
+    with pytest.raises(InvalidDataError, match=r"2010\.csv"):
+        PointsSource(survey, season="1999").to_dask()
+    for raw in survey.parent.glob("*.csv"):
+        raw.unlink()
+    with pytest.raises(MissingDataError, match=r"20\?\?\.csv"):
+        PointsSource(survey).to_dask()
+
+
+def test_what_came_out_of_an_archive_is_opened_by_the_archives_name(listed, data_dir):
+    file = {"filename": "dem.tar.gz", "url": None, "sha256": None, "members": "*.tif"}
+    root = listed(files=[file], crs="EPSG:3031")
+    source = RasterSource(root / "misc" / "dem.tar.gz")
+    with pytest.raises(MissingDataError, match=r"dem\.tar\.gz: not there; ask the authors"):
+        source.read()
+    (data_dir / "misc").mkdir(parents=True)
+    raster(value=2).rio.to_raster(data_dir / "misc" / "some_dem.tif")
+    (data_dir / "misc" / "dem.tar.gz.members").write_text("some_dem.tif\n")
+    assert float(source.read().max()) == 10
+    raster().rio.to_raster(data_dir / "misc" / "other.tif")
+    (data_dir / "misc" / "dem.tar.gz.members").write_text("other.tif\nsome_dem.tif\n")
+    with pytest.raises(InvalidDataError, match=r"found other\.tif, some_dem\.tif"):
+        source.read()
 
 
 def test_the_published_grounding_line_is_read(shared_data, listed):

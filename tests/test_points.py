@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyproj
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from deepbedmap import repository, schemas
 from deepbedmap.errors import InvalidDataError, MissingDataError
-from deepbedmap.points import read_points
+from deepbedmap.points import check_pipeline, read_points, to_geodataframe
 
 BUNDLED = (
     "2007tx",
@@ -32,6 +37,9 @@ BUNDLED = (
     "WISE_ISODYN_RadarByFlight",
     "bed_WGS84_grid",
     "bed_depth_below_WGS84_datum",
+    "bedmap1",
+    "bedmap2",
+    "bedmap3",
     "istarxx",
 )
 
@@ -341,7 +349,9 @@ def test_bundled_pipelines_are_valid_and_pdal_can_read_their_headers(name: str) 
     names = stages[0]["header"].split(separator)
     assert all(name.isascii() and name.isidentifier() for name in names)
     assert len({name.upper() for name in names}) == len(names)
-    assigned = [stage["value"].split()[0] for stage in stages if "value" in stage]
+    values = [stage["value"] for stage in stages if "value" in stage]
+    texts = [text for value in values for text in ([value] if isinstance(value, str) else value)]
+    assigned = [text.split()[0] for text in texts]
     assert {"X", "Y", "Z"} <= {*names, *assigned}
     crs = [stage["out_srs"] for stage in stages if "out_srs" in stage]
     assert [*crs, stages[0].get("override_srs")][0] == "EPSG:3031"
@@ -381,6 +391,7 @@ def test_the_registry_beside_gives_datum_and_crs_and_names_absent_files(
     points = read_points(pipeline)
     assert points.attrs["crs"] == "EPSG:3031"
     assert points.attrs["vertical_datum"] is None
+    assert [source["citekey"] for source in points.attrs["sources"]] == ["Bingham2018PIG"]
     assert "read without 2007tr.txt" in caplog.text
     dc8 = lay("20xx_Antarctica_DC8", {})
     with pytest.raises(MissingDataError, match="deepbedmap fetch Shi2010CRESIS"):
@@ -488,6 +499,10 @@ REPROJECT = {"type": "filters.reprojection", "in_srs": "EPSG:4326", "out_srs": "
         ([reader(), {**ASSIGN, "value": "Z = sqrt(X)"}], ["'sqrt(X)'"]),
         ([reader(), {**ASSIGN, "value": "Z - 1"}], ["an assignment"]),
         ([reader(), {**ASSIGN, "value": "Z = X > 0"}], ["a number", "X > 0"]),
+        ([reader(), {**ASSIGN, "value": "Z = 1 WHERE"}], ["a complete expression"]),
+        ([reader(), {**ASSIGN, "value": "Z = 1 WHERE X"}], ["a comparison", "'X'"]),
+        ([reader(), {**ASSIGN, "value": "Z = 1 WHERE THICK > 0"}], ["X, Y, Z", "'THICK'"]),
+        ([reader(), {**ASSIGN, "value": "Z = 1 WHERE X > 0 WHERE Y > 0"}], ["a complete"]),
     ],
 )
 def test_a_faulty_pipeline_is_refused_by_name(
@@ -498,6 +513,11 @@ def test_a_faulty_pipeline_is_refused_by_name(
     assert text.startswith(f"{pipeline}, line ")
     for part in said:
         assert part in text
+    assert list(map(str, check_pipeline(pipeline))) == [text]
+
+
+def test_a_pipeline_is_checked_without_its_raw_files(lay: Lay) -> None:
+    assert check_pipeline(lay("bedmap3", {})) == []
 
 
 def test_an_unknown_engine_is_a_wrong_call(lay: Lay) -> None:
@@ -567,9 +587,72 @@ def test_without_pdal_its_engine_says_how_to_get_it(
         read_points(lay([reader()], {"picks.csv": PICKS}), engine="pdal")
 
 
-@pytest.mark.parametrize("recipe", ["20xx_Antarctica_DC8", "2007tx"])
+class StandIn:
+    """What PDAL's documentation says of the stages in use, one record at a time."""
+
+    def __init__(self, text: str) -> None:
+        self.stages = json.loads(text)
+
+    def execute(self) -> None:
+        for stage in self.stages:
+            getattr(self, stage["type"].replace(".", "_"))(**stage)
+        dtype = [(name, float) for name in self.names]
+        rows = [tuple(record[name] for name in self.names) for record in self.records]
+        self.arrays = [np.array(rows, dtype=dtype)]
+
+    def readers_text(
+        self, filename: str, header: str, separator: str, skip: int, **_: object
+    ) -> None:
+        def number(text: str) -> float:
+            try:
+                return float(text)
+            except ValueError:
+                return 0.0
+
+        self.names = header.split(separator)
+        lines = Path(filename).read_text().splitlines()[skip:]
+        self.records = [
+            dict(zip(self.names, map(number, line.split(separator)), strict=True)) for line in lines
+        ]
+
+    def filters_assign(self, value: str | list[str], **_: object) -> None:
+        texts = [value] if isinstance(value, str) else value
+        for name in (text.split()[0] for text in texts):
+            if name not in self.names:
+                self.names.append(name)
+                self.records = [{**record, name: 0.0} for record in self.records]
+        for record in self.records:
+            for text in texts:
+                name, _equals, term = text.partition(" = ")
+                term, _where, condition = term.partition(" WHERE ")
+                if not condition or self.evaluate(condition, record):
+                    record[name] = self.evaluate(term, record)
+
+    def filters_expression(self, expression: str, **_: object) -> None:
+        self.records = [record for record in self.records if self.evaluate(expression, record)]
+
+    def filters_reprojection(self, in_srs: str, out_srs: str, **_: object) -> None:
+        transformer = pyproj.Transformer.from_crs(in_srs, out_srs, always_xy=True)
+        for record in self.records:
+            record["X"], record["Y"] = transformer.transform(record["X"], record["Y"])
+
+    @staticmethod
+    def evaluate(text: str, record: dict[str, float]) -> Any:
+        python = re.sub("!(?!=)", " not ", text).replace("&&", " and ").replace("||", " or ")
+        return eval(python, {}, record)  # noqa: S307
+
+
+@pytest.fixture(params=["stand-in", "real"])
+def pdal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "real":
+        pytest.importorskip("pdal", reason="python-pdal is not installed")
+    else:
+        monkeypatch.setitem(sys.modules, "pdal", SimpleNamespace(Pipeline=StandIn))
+
+
+@pytest.mark.usefixtures("pdal")
+@pytest.mark.parametrize("recipe", ["20xx_Antarctica_DC8", "2007tx", "bedmap3"])
 def test_both_engines_agree(lay: Lay, recipe: str) -> None:
-    pytest.importorskip("pdal", reason="python-pdal is not installed")
     cresis = "-75.{0},-100.0,{0},900,1500.5,2011110901001,600,{0}.5,1\n"
     pine_island = "-1580000\t-12000{0}.5\t1\t1\t1\t{0}\t1\t-{0}.5\n"
     pipeline = lay(
@@ -577,7 +660,363 @@ def test_both_engines_agree(lay: Lay, recipe: str) -> None:
         {
             "2011_Antarctica_DC8.csv": CRESIS_HEADER + "".join(map(cresis.format, range(9))),
             "2007t1.txt": "x\n" + "".join(map(pine_island.format, range(9))),
+            "BAS_2010_IMAFI_AIR_BM3.csv": bedmap(BEDMAP_RECORDS),
         },
     )
     native, pdal = read_points(pipeline), read_points(pipeline, engine="pdal")
     pd.testing.assert_frame_equal(native, pdal, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("pdal")
+def test_pdal_is_not_given_a_file_whose_columns_it_would_mistake(lay: Lay) -> None:
+    raw = bedmap(BEDMAP_RECORDS, comments=17)
+    pipeline = lay("bedmap3", {"BAS_2010_IMAFI_AIR_BM3.csv": raw})
+    assert len(read_points(pipeline)) == 6
+    with pytest.raises(InvalidDataError, match=r"line 18: .*19 lines.*use engine 'native'"):
+        read_points(pipeline, engine="pdal")
+
+
+BEDMAP3 = repository.root() / "highres" / "bedmap3.json"
+BEDMAP_COLUMNS = {
+    "trajectory_id": 7,
+    "trace_number": -9999,
+    "longitude (degree_east)": -100.0,
+    "latitude (degree_north)": -80.0,
+    "date": -9999,
+    "time_UTC": -9999,
+    "surface_altitude (m)": 1500.5,
+    "land_ice_thickness (m)": 1000.5,
+    "bedrock_altitude (m)": -9999,
+    "two_way_travel_time (m)": -9999,
+    "aircraft_altitude (m)": -9999,
+    "along_track_distance (m)": -9999,
+}
+BEDMAP_RECORDS: tuple[dict[str, Any], ...] = (
+    {"bedrock": -300.25},
+    {"bedrock": 0},
+    {},
+    {"thickness": 0},
+    {"bedrock": 120, "surface": -9999, "longitude": 270},
+    {"thickness": -9999},
+    {"surface": "-9999.0"},
+    {"longitude": -9999, "bedrock": 5},
+    {"latitude": "-9999.00", "bedrock": 5},
+    {"bedrock": "nan", "longitude": 180},
+)
+
+
+def bedmap(
+    records: Iterable[dict[str, Any]], comments: int = 18, columns: Iterable[str] = BEDMAP_COLUMNS
+) -> str:
+    """Text of a Bedmap standard CSV; a record says what is not as in most records."""
+    said = [
+        "#project: Institute-Möller",
+        "#electromagnetic_wave_speed_in_ice: 168 (m/microseconds)",
+    ]
+    said += ["#firn_correction: 10 (m)", "#centre_frequency: 150 (MHz)"]
+    said += [f"#reference_{number}: https://doi.org/10.5285/{number}" for number in range(20)]
+    lines = [*said[:comments], ",".join(columns)]
+    for record in records:
+        values = dict(BEDMAP_COLUMNS)
+        for word, value in record.items():
+            (name,) = (name for name in values if word in name)
+            values[name] = value
+        lines.append(",".join(str(values.get(name, "unread")) for name in columns))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "raw"),
+    [
+        ("bedmap1", "BEDMAP1_1966-2000_AIR_BM1.csv"),
+        ("bedmap2", "BAS_2010_PIG_AIR_BM2.csv"),
+        ("bedmap3", "BAS_2010_IMAFI_AIR_BM3.csv"),
+    ],
+)
+def test_bedmap_gives_the_bed_or_infers_it_from_surface_and_thickness(
+    lay: Lay, recipe: str, raw: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = lay(recipe, {raw: bedmap(BEDMAP_RECORDS), "2010_Antarctica_TO.csv": "of another"})
+    with caplog.at_level(logging.INFO):
+        points = read_points(pipeline)
+    assert points["z"].tolist() == [-300.25, 0.0, 500.0, 1500.5, 120.0, 500.0]
+    assert points["bed_inferred"].tolist() == [False, False, True, True, False, True]
+    assert points["bed_inferred"].dtype == bool
+    assert (points["line"] == f"{raw.removesuffix('.csv')}/7").all()
+    assert points["time"].isna().all()
+    assert points.attrs["crs"] == "EPSG:3031"
+    assert "10 records, 0 dropped for a missing coordinate or bed, 4 by" in caplog.text
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    (source,) = points.attrs["sources"]
+    assert source["citekey"] is None
+    assert source["header"]["electromagnetic_wave_speed_in_ice"] == "168 (m/microseconds)"
+    assert source["header"]["firn_correction"] == "10 (m)"
+    assert source["header"]["centre_frequency"] == "150 (MHz)"
+
+
+@settings(max_examples=20, deadline=None)
+@given(longitude=st.floats(-180, 360), latitude=st.floats(-89.9, -60.5))
+def test_longitudes_may_go_east_or_west(
+    longitude: float, latitude: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pipeline = shutil.copy(BEDMAP3, tmp_path_factory.mktemp("survey"))
+    places = [longitude, longitude - 360 if longitude > 0 else longitude + 360, 0.0]
+    raw = bedmap({"longitude": east, "latitude": latitude} for east in places)
+    Path(pipeline).with_name("a_BM3.csv").write_text(raw)
+    points = read_points(pipeline)
+    radius = points["y"][2]  # on the meridian of Greenwich, y is the distance from the pole
+    east = np.sin(np.radians(longitude)), np.cos(np.radians(longitude))
+    np.testing.assert_allclose(
+        points.loc[:1, ["x", "y"]], [np.multiply(radius, east)] * 2, atol=1e-5
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    comments=st.integers(0, 24),
+    columns=st.permutations([*BEDMAP_COLUMNS, "mystery (m)", "mystery (m)", "X"]),
+)
+def test_bedmap_columns_go_by_their_names(
+    comments: int, columns: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pipeline = shutil.copy(BEDMAP3, tmp_path_factory.mktemp("survey"))
+    Path(pipeline).with_name("a_BM3.csv").write_text(bedmap(BEDMAP_RECORDS, comments, columns))
+    assert read_points(pipeline)["z"].tolist() == [-300.25, 0.0, 500.0, 1500.5, 120.0, 500.0]
+
+
+def test_names_of_columns_match_in_any_case_and_without_their_units(lay: Lay) -> None:
+    raw = bedmap(BEDMAP_RECORDS).replace("bedrock_altitude (m)", "Bedrock Altitude [m]")
+    text = fault_of(lay("bedmap3", {"BAS_2010_IMAFI_AIR_BM3.csv": raw}))
+    assert "line 19: expected a column bedrock_altitude, found trajectory_id, trace" in text
+    raw = raw.replace("Bedrock Altitude [m]", "Bedrock Altitude(metres)")
+    assert len(read_points(lay("bedmap3", {"BAS_2010_IMAFI_AIR_BM3.csv": raw}))) == 6
+
+
+def test_comments_without_a_header_leave_columns_where_the_pipeline_has_them(lay: Lay) -> None:
+    assign = {**ASSIGN, "value": ["X = east", "Y = north", "Z = bed"]}
+    stages = [reader(header="east,north,bed", skip=1), assign]
+    raw = "# of a radar\n0,-500000,-20\n"
+    assert read_points(lay(stages, {"picks.csv": raw}))["z"].tolist() == [-20]
+
+
+def test_names_that_a_pipeline_gives_to_columns_are_not_sought_in_the_file(lay: Lay) -> None:
+    stages = [reader(header="X,Y,depth,Z", skip=2)]
+    raw = "# of a radar\neast,north,z,depth\n0,-500000,1,-20\n"
+    assert read_points(lay(stages, {"picks.csv": raw}))["z"].tolist() == [-20]
+
+
+@pytest.mark.parametrize(
+    ("dates", "clocks", "expected"),
+    [
+        (("2013-12-01", -9999), ("12:34:56", -9999), ("2013-12-01T12:34:56", None)),
+        (("2013-12-01", 2013), ("12:34:56.25", "12:34:57"), ("2013-12-01T12:34:56.25", None)),
+        (("2013-12-01", "2013-12-02"), (-9999, "0:00:01"), (None, "2013-12-02T00:00:01")),
+        ((2013, 2014), ("12:34:56", "12:34:57"), (None, None)),
+    ],
+)
+def test_a_date_or_time_that_is_missing_is_no_time_and_no_warning(
+    lay: Lay,
+    caplog: pytest.LogCaptureFixture,
+    dates: tuple[Any, ...],
+    clocks: tuple[Any, ...],
+    expected: tuple[str | None, ...],
+) -> None:
+    records = [{"date": day, "time_UTC": clock} for day, clock in zip(dates, clocks, strict=True)]
+    points = read_points(lay("bedmap3", {"BAS_2010_IMAFI_AIR_BM3.csv": bedmap(records)}))
+    assert points["time"].tolist() == [pd.Timestamp(time or "NaT") for time in expected]
+    assert caplog.text == ""
+
+
+def test_picks_without_a_name_are_of_the_file_and_lines_without_names_end_at_gaps(
+    lay: Lay,
+) -> None:
+    some: list[dict[str, Any]] = [{"trajectory": "F1"}, {"trajectory": -9999}]
+    none: list[dict[str, Any]] = [
+        {"trajectory": -9999, "latitude": latitude} for latitude in (-80, -80.001, -80.1)
+    ]
+    pipeline = lay("bedmap3", {"a_BM3.csv": bedmap(some), "b_BM3.csv": bedmap(none)})
+    lines = ["a_BM3/F1", "a_BM3", "b_BM3/1", "b_BM3/1", "b_BM3/2"]
+    assert read_points(pipeline)["line"].tolist() == lines
+
+
+def test_a_bedmap_standard_csv_needs_no_pipeline_of_its_own(lay: Lay) -> None:
+    raw = "\N{BYTE ORDER MARK}" + bedmap(BEDMAP_RECORDS).replace("\n", "\r\n")
+    pipeline = lay("bedmap3", {"a_BM3.csv": raw})
+    csv = pipeline.parent / "a_BM3.csv"
+    pd.testing.assert_frame_equal(read_points(csv), read_points(pipeline))
+    (pipeline.parents[1] / "data_list.yml").write_text(
+        "- citekey: Someone2020Here\n  title: Here\n  folder: highres\n"
+        "  vertical_datum: ellipsoid\n"
+        "  files: [{filename: a_BM3.csv, url: null, sha256: null}]\n"
+    )
+    points = read_points(str(csv))
+    assert points.attrs["vertical_datum"] == "ellipsoid"
+    assert points.attrs["sources"][0]["citekey"] == "Someone2020Here"
+    with pytest.raises(ValueError, match="no pipeline"):
+        read_points(csv, season="a_BM3")
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [
+        ("x,y,z\n0,-500000,1\n", 1),
+        ("#project: x\nlon,lat,bed\n0,-80,1\n", 2),
+        ("#project: x\n", 2),
+        ("", 1),
+        (b"PAR1\x00\xff\xfe", 1),
+    ],
+)
+def test_another_csv_is_refused_with_what_to_do(
+    tmp_path: Path, raw: str | bytes, line: int
+) -> None:
+    csv = tmp_path / "picks.csv"
+    csv.write_bytes(raw if isinstance(raw, bytes) else raw.encode())
+    assert f"{csv}, line {line}: " in fault_of(csv)
+    csv.unlink()
+    with pytest.raises(MissingDataError, match=r"picks\.csv: there is no such file"):
+        read_points(csv)
+
+
+SEASONS = ("2009_Antarctica_TO", "2009_Antarctica_TO_Gambit", "2011_Antarctica_TO")
+
+
+@pytest.mark.parametrize(
+    ("season", "chosen"),
+    [
+        (None, SEASONS),
+        ("2009_Antarctica_TO", SEASONS[:1]),
+        ("2009_Antarctica_TO.csv", SEASONS[:1]),
+        ("2009_*", SEASONS[:2]),
+        (["2011_Antarctica_TO", "*Gambit"], SEASONS[1:]),
+    ],
+)
+def test_a_season_chooses_raw_files(
+    lay: Lay, season: str | list[str] | None, chosen: tuple[str, ...]
+) -> None:
+    record = "-75.0,-100.0,1,900,1500.5,2011110901001,600,1500.5,1\n"
+    raw = {f"{name}.csv": CRESIS_HEADER + record for name in SEASONS}
+    points = read_points(lay("20xx_Antarctica_TO", raw), season=season)
+    assert [source["file"] for source in points.attrs["sources"]] == [f"{n}.csv" for n in chosen]
+    assert len(points) == len(chosen)
+
+
+def test_a_season_that_there_is_not_is_named_with_those_that_there_are(lay: Lay) -> None:
+    pipeline = lay([reader(filename="*.csv")], {"a.csv": PICKS, "b.csv": PICKS})
+    with pytest.raises(InvalidDataError, match=r"field season: .*of a\.csv, b\.csv, found 'c'"):
+        read_points(pipeline, season="c")
+    with pytest.raises(InvalidDataError, match="did you mean BAS_2010_PIG_AIR_BM2"):
+        read_points(lay("bedmap2", {"BAS_2010_PIG_AIR_BM2.csv": ""}), season="BAS_2010_PIG")
+
+
+def test_an_absent_season_is_named_with_the_command_that_gets_it_alone() -> None:
+    with pytest.raises(MissingDataError) as caught:
+        read_points("20xx_Antarctica_TO", season="2011_Antarctica_TO")
+    assert "there is no 2011_Antarctica_TO.csv in " in str(caught.value)
+    assert "`deepbedmap fetch 2011_Antarctica_TO.csv` gets it" in str(caught.value)
+    assert "2009" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "how"),
+    [
+        ("{filename: all.zip, url: https://x.org/a, members: '*.csv'}", "fetch Someone2020Here` g"),
+        ("{filename: a.csv, url: https://x.org/a}, {filename: b.csv, url: null}", "fetch a.csv` g"),
+        ("{filename: a.csv, url: https://x.org/a, access: manual}", "write to them; put a.csv in"),
+        ("{filename: a.csv, url: null}", "write to them; put a.csv into highres/"),
+        ("", "write to them"),
+    ],
+)
+def test_an_absent_season_is_to_be_had_as_the_registry_says(lay: Lay, files: str, how: str) -> None:
+    pipeline = lay([reader(filename="*.csv")], {})
+    files = files.replace("}", ", sha256: null}")
+    (pipeline.parents[1] / "data_list.yml").write_text(
+        "- citekey: Someone2020Here\n  title: Here\n  folder: highres\n"
+        f"  pipelines: [survey.json]\n  instructions: write to them\n  files: [{files}]\n"
+    )
+    with pytest.raises(MissingDataError, match=re.escape(how)):
+        read_points(pipeline, season="a")
+
+
+BOXED = "x,y,z\n0,-500000,1\n1000,-500000,2\n1000,-499999,3\n5000,-400000,4\n"
+
+
+def test_bounds_keep_the_picks_inside_and_on_the_edge(lay: Lay) -> None:
+    pipeline = lay([reader(override_srs="EPSG:3031")], {"picks.csv": BOXED})
+    points = read_points(pipeline, bounds=(1000, -500000, 5000, -400000))
+    assert points["z"].tolist() == [2, 3, 4]
+    assert points.index.tolist() == [0, 1, 2]
+    assert points["line"].tolist() == ["picks/1", "picks/1", "picks/2"]
+
+
+def test_a_box_without_picks_gives_an_empty_table_like_any_other(lay: Lay) -> None:
+    pipeline = lay("bedmap3", {"a_BM3.csv": bedmap(BEDMAP_RECORDS)})
+    points, nothing = read_points(pipeline), read_points(pipeline, bounds=(0, 1e6, 1e3, 2e6))
+    assert len(nothing) == 0
+    assert nothing.attrs == points.attrs
+    kinds = points.dtypes.astype(str).to_dict()
+    assert nothing.dtypes.astype(str).to_dict() == kinds
+    assert to_geodataframe(nothing).empty
+
+
+@pytest.mark.parametrize(
+    "bounds", [(1, 0, 0, 1), (0, 1, 1, 1), (0, 0, float("nan"), 1), (-120, -80, -100, -70)]
+)
+def test_bounds_that_are_no_box_in_metres_are_a_wrong_call(
+    lay: Lay, bounds: tuple[float, ...]
+) -> None:
+    pipeline = lay([reader(override_srs="EPSG:3031")], {"picks.csv": BOXED})
+    with pytest.raises(ValueError, match="bounds are"):
+        read_points(pipeline, bounds=bounds)
+
+
+def test_picks_become_points_of_a_map(lay: Lay) -> None:
+    points = read_points(lay([reader(override_srs="EPSG:3413")], {"picks.csv": BOXED}))
+    located = to_geodataframe(points)
+    assert isinstance(located, gpd.GeoDataFrame)
+    assert located.crs.to_epsg() == 3413
+    assert located.geometry.x.tolist() == points["x"].tolist()
+    assert located.geometry.y.tolist() == points["y"].tolist()
+    assert located.attrs == points.attrs
+    pd.testing.assert_frame_equal(pd.DataFrame(located.drop(columns="geometry")), points)
+    assert "geometry" not in points
+
+
+def test_picks_whose_place_on_earth_is_unknown_are_no_points_of_a_map(lay: Lay) -> None:
+    with pytest.raises(InvalidDataError, match=r"survey\.json, field crs: .*override_srs"):
+        to_geodataframe(read_points(lay([reader()], {"picks.csv": BOXED})))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ("Z = X WHERE Y == 2", [1, 30]),
+        ("Z = X where !(Y == 2) || X > 100", [3, 10]),
+        (["Z = 7 WHERE X == 1", "Z = Z + 1 WHERE Z == 7"], [8, 30]),
+        (["A = 5 WHERE X == 1", "Z = A"], [5, 0]),
+        (["A = X WHERE X > 5", "Z = 0 - 1 WHERE A == 0"], [-1, 30]),
+        ("Z = -X WHERE X > -9999", [-1, -10]),
+    ],
+)
+def test_where_assigns_to_the_records_that_meet_it_and_a_new_column_is_zero_elsewhere(
+    lay: Lay, values: str | list[str], expected: list[float]
+) -> None:
+    stages = [reader(), {**ASSIGN, "value": values}]
+    points = read_points(lay(stages, {"picks.csv": "x\n1,2,3\n10,20,30\n"}))
+    assert points["z"].tolist() == expected
+
+
+def test_a_quotient_by_zero_is_missing_as_in_pdal(lay: Lay) -> None:
+    stages = [reader(), {**ASSIGN, "value": "Z = Z / X"}]
+    points = read_points(lay(stages, {"picks.csv": "x\n0,2,3\n2,2,3\n"}))
+    assert points["z"].tolist() == [1.5]
+
+
+def test_the_command_writes_a_season_within_a_box(lay: Lay, tmp_path: Path) -> None:
+    from deepbedmap.cli import app
+
+    pipeline = lay([reader(filename="*.csv")], {"a.csv": BOXED, "b.csv": PICKS})
+    out = tmp_path / "picks.parquet"
+    call = ["points", str(pipeline), "--out", str(out), "--season", "a", "--bounds"]
+    result = CliRunner().invoke(app, [*call, "500", "-500000", "2000", "-400000"])
+    assert result.exit_code == 0, result.output
+    assert pd.read_parquet(out)["z"].tolist() == [2, 3]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -254,3 +256,129 @@ def test_numbers_and_text_are_told_apart_as_yaml_does(written):
     content = schemas.load(written("a: 250\nb: 250.5\nc: '250'\nd: 250m\ne: ~\nf: no\n")).content
     assert content == {"a": 250, "b": 250.5, "c": "250", "d": "250m", "e": None, "f": False}
     assert math.isclose(content["b"], 250.5)
+
+
+def test_every_schema_that_comes_with_the_package_is_valid():
+    paths = sorted((repository.root() / "validation").iterdir())
+    assert {path.suffix for path in paths} == {".json", ".yml"}
+    for path in paths:
+        assert schemas.schema_faults(path) == []
+
+
+SCHEMA_FAULTS = {
+    "an unknown type": (
+        "points.yml",
+        ("schema_type: dataframe", "schema_type: table"),
+        "schema_type",
+        "found 'table'",
+    ),
+    "an unknown key": (
+        "points.yml",
+        ("    nullable:", "    nulable:"),
+        "columns.quality.nulable",
+        "did you mean nullable?",
+    ),
+    "a dtype that does not exist": (
+        "points.yml",
+        ("dtype: Int8", "dtype: Int9"),
+        "columns.quality.dtype",
+        "found 'Int9'",
+    ),
+    "an unknown check of a column": (
+        "points.yml",
+        ("    in_range:", "    in_rang:"),
+        "columns.x.in_rang",
+        "did you mean in_range?",
+    ),
+    "an unknown check of a table": (
+        "points.yml",
+        ("  in_metres:", "  in_meters:"),
+        "checks.in_meters",
+        "did you mean in_metres",
+    ),
+    "an unknown argument of a check": (
+        "points.yml",
+        ("    most: 3340000", "    radius: 3340000"),
+        "checks.within_antarctica.radius",
+        "the unknown key 'radius'",
+    ),
+    "an empty range": (
+        "raw_cresis.yml",
+        ("{min_value: -90, max_value: -60}", "{min_value: -60, max_value: -90}"),
+        "columns.LAT",
+        "what pandera takes",
+    ),
+    "a pattern that is none": (
+        "raw_bedmap.yml",
+        ("'[0-9]{4}(-[0-9]{2}){0,2}$'", "'[0-9'"),
+        "columns.date.str_matches",
+        "a regular expression",
+    ),
+    "a dimension that is none": (
+        "grid.yml",
+        ("dims: [y, x]", "dims: y"),
+        "data_vars.z.dims",
+        "a list of names",
+    ),
+    "a reference to nothing": (
+        "pipeline.schema.json",
+        ('{ "$ref": "#/$defs/srs" }', '{ "$ref": "#/$defs/crs" }'),
+        "$defs.readers.text.properties.override_srs.$ref",
+        "found '#/$defs/crs'",
+    ),
+    "a number as text": (
+        "pipeline.schema.json",
+        ('"minimum": 0', '"minimum": "0"'),
+        "$defs.readers.text.properties.skip.minimum",
+        "JSON Schema",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "field", "said"), SCHEMA_FAULTS.values(), ids=SCHEMA_FAULTS.keys()
+)
+def test_a_fault_of_a_schema_file_is_named_with_its_line(name, change, field, said, tmp_path):
+    text = (repository.root() / "validation" / name).read_text()
+    assert change[0] in text
+    path = tmp_path / name
+    path.write_text(text.replace(*change, 1))
+    (fault,) = [fault for fault in schemas.schema_faults(path) if fault.field == field]
+    lines = range(1, 1 + text[: text.index(change[0])].count("\n") + 1)
+    assert fault.line in lines[-4:]
+    assert said in str(fault)
+
+
+def test_the_checks_that_schemas_may_name_are_those_that_there_are():
+    from deepbedmap import checks
+
+    known = schemas.load(repository.root() / "validation" / "table.schema.json").content["$defs"]
+    named = {
+        check
+        for kind in ("dataframe", "dataset")
+        for check in known[kind]["properties"]["checks"]["properties"]
+    }
+    assert named == {*checks.ROWS, *checks.WHOLE}
+
+
+def test_a_schema_that_leads_to_itself_is_a_fault_and_no_crash(tmp_path, monkeypatch, written):
+    (tmp_path / "validation").mkdir()
+    schema = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}
+    (tmp_path / "validation" / "pipeline.schema.json").write_text(json.dumps(schema))
+    monkeypatch.setattr(repository, "root", lambda: tmp_path)
+    with pytest.raises(InvalidDataError, match="leads to itself"):
+        schemas.validate_file(written("{}", "survey.json"), "pipeline")
+
+
+def test_nesting_that_would_run_out_of_stack_is_refused(tmp_path):
+    # Another process: where this fails, it ends without a word.
+    program = (
+        "import sys; from deepbedmap import validation; print(*validation.check(sys.argv[1:]))"
+    )
+    paths = [tmp_path / "deep.yml", tmp_path / "deep.json"]
+    for path in paths:
+        path.write_text("[" * 200_000 + "]" * 200_000)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("levels of nesting") == 2

@@ -73,7 +73,9 @@ def save(
     path
         Where to; folders on the way are made.
     **metadata
-        Anything that JSON can hold: ``normalisation={...}``, ``seed=0``, ...
+        Anything that JSON can hold: ``normalisation={...}``, ``seed=0``, ... Of these,
+        ``sources=[...]`` lists the files that the network was trained on, surveys and inputs, as
+        :func:`deepbedmap.citation.describe` does: citations of the checkpoint are made from it.
 
     Returns
     -------

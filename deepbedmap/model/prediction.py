@@ -49,7 +49,8 @@ def predict(
     batch_size
         Tiles computed at once.
     provenance
-        Written into the attribute of that name, as JSON.
+        Written into the attribute of that name, as JSON. Its ``sources``, each described by
+        :func:`deepbedmap.citation.describe`, are the inputs and the checkpoint.
 
     Returns
     -------
