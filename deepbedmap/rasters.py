@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -515,15 +515,12 @@ def sample(grid: xr.DataArray, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArra
         _taps((points[inside] - first) / step, count, "linear")
         for points, (first, step, count) in zip((x, y), _axes(grid), strict=True)
     )
-    block = _read(grid, rows, columns, grid.rio.nodata)
-    hole = np.isnan(block)
-    block = np.where(hole, 0.0, block)
+    across, down = _span([columns]), _span([rows])
+    block = _read(grid, down, across, grid.rio.nodata)
     total = np.zeros(int(inside.sum()))
-    for row, row_weight in zip(*_relative(rows), strict=True):
-        for column, column_weight in zip(*_relative(columns), strict=True):
-            weight = row_weight * column_weight
-            total += weight * block[row, column]
-            total[hole[row, column]] = np.nan
+    for row, row_weight in zip(rows[0] - down.start, rows[1], strict=True):
+        for column, column_weight in zip(columns[0] - across.start, columns[1], strict=True):
+            total += row_weight * column_weight * block[row, column]
     values[inside] = total
     return values
 
@@ -540,7 +537,7 @@ def interpolate(
     raster
         ``(y, x)`` or ``(band, y, x)``; y in either direction.
     x, y
-        Coordinates of the columns and of the rows, within :func:`bounds_of` the raster.
+        Coordinates of the columns and of the rows.
     method
         ``"nearest"``, ``"linear"`` (bilinear) or ``"cubic"`` (cubic convolution with a = -0.5;
         Keys 1981, doi 10.1109/TASSP.1981.1163711).
@@ -549,44 +546,56 @@ def interpolate(
     -------
     numpy.ndarray
         float64 (rows, columns) or (bands, rows, columns), in the order of y and x. NaN where a cell
-        that has a weight is nodata. Beyond the outermost centres the outermost cells' values hold.
+        that has a weight is nodata, and outside :func:`bounds_of` the raster. Between the outermost
+        centres and the outer edges the outermost cells' values hold.
     """
-    return reader(raster)(x, y, method)
+    (values,) = reader(raster)([(x, y)], method)
+    return values
 
 
-Reader = Callable[[npt.ArrayLike, npt.ArrayLike, Method], npt.NDArray[np.float64]]
+Lattice = tuple[npt.ArrayLike, npt.ArrayLike]
+Reader = Callable[[Sequence[Lattice], Method], Iterator[npt.NDArray[np.float64]]]
 
 
 def reader(raster: xr.DataArray) -> Reader:
-    """What :func:`interpolate` does, as a function for many lattices on the same raster."""
+    """What :func:`interpolate` does, as a function for many lattices ``(x, y)``.
+
+    The lattices of one call should lie near each other: the cells that span them all are read at
+    once. Each is interpolated when it is asked for. Calls may run in several threads.
+    """
     raster = north_up(raster)
     axes = _axes(raster)
     nodata = raster.rio.nodata
 
-    def read(x: npt.ArrayLike, y: npt.ArrayLike, method: Method) -> npt.NDArray[np.float64]:
+    def read(lattices: Sequence[Lattice], method: Method) -> Iterator[npt.NDArray[np.float64]]:
         columns, rows = (
-            _taps((np.asarray(points, np.float64) - first) / step, count, method)
-            for points, (first, step, count) in zip((x, y), axes, strict=True)
+            [_taps((np.asarray(p, np.float64) - first) / step, count, method) for p in points]
+            for points, (first, step, count) in zip(zip(*lattices, strict=True), axes, strict=True)
         )
-        block = _read(raster, rows, columns, nodata)
-        hole = np.isnan(block)
-        some_hole = bool(hole.any())
-        block = np.where(hole, 0.0, block)
-        for axis, taps in ((-2, rows), (-1, columns)):
-            shape = (-1, 1) if axis == -2 else (1, -1)
-            total: Any = 0.0
-            spoilt: Any = False
-            for index, weight in zip(*_relative(taps), strict=True):
-                weight = weight.reshape(shape)
-                total = total + weight * block.take(index, axis)
-                if some_hole:
-                    spoilt = spoilt | (hole.take(index, axis) & (weight != 0))
-            block, hole = total, spoilt
-        if some_hole:
-            block[hole] = np.nan
-        return np.asarray(block)
+        across, down = _span(columns), _span(rows)
+        block = _read(raster, down, across, nodata)
+        for column_taps, row_taps in zip(columns, rows, strict=True):
+            yield _weigh(_weigh(block, row_taps, down.start, -2), column_taps, across.start, -1)
 
     return read
+
+
+def _weigh(
+    block: npt.NDArray[np.float64], taps: _Taps, start: int, axis: int
+) -> npt.NDArray[np.float64]:
+    """Weighted sums along an axis of a block, whose first cell there is start."""
+    parts = []
+    for index, weight in zip(taps[0] - start, taps[1], strict=True):
+        if not weight.any():
+            continue
+        if (np.diff(index) == 1).all():  # a view saves time
+            cells = block[(..., slice(index[0], index[-1] + 1)) + (slice(None),) * (-1 - axis)]
+        else:
+            cells = block.take(index, axis)
+        if (weight != 1).any():
+            cells = cells * weight.reshape((-1,) + (1,) * (-1 - axis))
+        parts.append(cells)
+    return sum(parts[1:], start=parts[0])
 
 
 _Taps = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
@@ -595,8 +604,10 @@ _Taps = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
 def _taps(positions: npt.NDArray[np.float64], count: int, method: Method) -> _Taps:
     """Cells that make up the value at each position along an axis of count cells.
 
-    positions are in cells from the first centre. Returns indices and weights, (taps, positions).
+    positions are in cells from the first centre. Returns indices and weights, (taps, positions);
+    weights are NaN beyond the outer edges.
     """
+    outside = (positions < -0.5 - _ON_CENTRE) | (positions > count - 0.5 + _ON_CENTRE)
     centre = np.rint(positions)
     positions = np.where(np.abs(positions - centre) < _ON_CENTRE, centre, positions)
     positions = positions.clip(0, count - 1)
@@ -622,21 +633,23 @@ def _taps(positions: npt.NDArray[np.float64], count: int, method: Method) -> _Ta
     else:
         raise ValueError(f"method must be nearest, linear or cubic, not {method!r}")
     indices = (base + np.asarray(offsets)[:, None]).clip(0, count - 1).astype(np.intp)
+    weights[:, outside] = np.nan
     # A tap without weight points to a cell that has one: it reads no further, spoils nothing.
     return np.where(weights == 0, base.astype(np.intp), indices), weights
 
 
-def _relative(taps: _Taps) -> _Taps:
-    """The taps, counted from the first cell that was read."""
-    return taps[0] - taps[0].min(), taps[1]
+def _span(taps: Sequence[_Taps]) -> slice:
+    """The cells along an axis from the first that has a tap to the last."""
+    return slice(
+        int(min(index.min() for index, _ in taps)), int(max(index.max() for index, _ in taps)) + 1
+    )
 
 
 def _read(
-    raster: xr.DataArray, rows: _Taps, columns: _Taps, nodata: float | None
+    raster: xr.DataArray, rows: slice, columns: slice, nodata: float | None
 ) -> npt.NDArray[np.float64]:
-    """The cells that the taps need, as float64, nodata as NaN; the raster is north up."""
-    row, column = (slice(int(taps[0].min()), int(taps[0].max()) + 1) for taps in (rows, columns))
-    block = raster.variable[..., row, column].to_numpy().astype(np.float64)
+    """Some cells of a raster that is north up, as float64, nodata as NaN."""
+    block = raster.variable[..., rows, columns].to_numpy().astype(np.float64)
     if nodata is not None and not np.isnan(nodata):
         block[block == nodata] = np.nan
     return block

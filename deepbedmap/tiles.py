@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import geopandas as gpd
@@ -14,13 +18,22 @@ import shapely
 import xarray as xr
 from pyproj import CRS
 
-from deepbedmap import rasters
+from deepbedmap import rasters, repository
+from deepbedmap.areas import CRS as AREAS_CRS
+from deepbedmap.areas import TEST_AREAS
 from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.schemas import near
 
 logger = logging.getLogger(__name__)
 
 _EDGES = ["xmin", "ymin", "xmax", "ymax"]
 _PARTS = ["train", "validation", "dropped"]
+_VERTEX_EVERY = 1000  # metres
+_THREADS = 2
+_MEMORY = 256e6  # bytes that cut_tiles takes beside its result
+_BYTES = 48  # of them for a cell that is read and interpolated
+_PANE = 512  # least width of what is read at once, in cells, where memory allows
+_ON_LATTICE = 1e-6  # cells that are no farther off fall together
 
 
 def find_windows(
@@ -65,9 +78,7 @@ def find_windows(
         raise ValueError(f"coverage must be over 0 and at most 1, not {coverage}")
     xmin, _, _, ymax = rasters.bounds_of(grid)
     cell = rasters.resolution_of(grid)
-    finite = np.isfinite(rasters.north_up(grid).to_numpy())
-    if finite.ndim != 2:
-        raise ValueError(f"expected one band, (y, x), found dimensions {grid.dims}")
+    finite = _measured(grid)
     counts = _window_sums(_window_sums(finite, size, step).T, size, step).T
     share = counts / size**2
     row, column = np.nonzero(counts >= np.ceil(coverage * size**2 - 1e-9))
@@ -81,12 +92,71 @@ def find_windows(
     )
 
 
+def _measured(grid: xr.DataArray) -> npt.NDArray[np.bool_]:
+    """Which cells of a grid of one band have a value, rows from north to south."""
+    if grid.ndim != 2:
+        raise ValueError(f"expected one band, (y, x), found dimensions {grid.dims}")
+    measured: npt.NDArray[np.bool_] = np.isfinite(rasters.north_up(grid).to_numpy())
+    return measured
+
+
 def _window_sums(values: npt.NDArray[np.generic], size: int, step: int) -> npt.NDArray[np.int32]:
     """Sums of every step-th run of size values along the first axis."""
     total = np.zeros((values.shape[0] + 1, values.shape[1]), np.int32)
     np.cumsum(values, axis=0, dtype=np.int32, out=total[1:])
     difference: npt.NDArray[np.int32] = total[size::step] - total[:-size:step]
     return difference
+
+
+def masks(grid: xr.DataArray, windows: gpd.GeoDataFrame | npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Which cells of a grid have a value, in windows of one size.
+
+    With ``coverage`` below 1, :func:`find_windows` gives windows that a survey crosses without
+    filling them; a loss counts the cells that are True here.
+
+    Parameters
+    ----------
+    grid
+        One band, ``(y, x)``, NaN where nothing was measured; y in either direction.
+    windows
+        Boxes, or bounds (n, 4), whose edges are edges of the grid's cells.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool (n, height, width), rows from north to south as in :func:`cut_tiles`.
+
+    Raises
+    ------
+    InvalidDataError
+        A window reaches beyond the grid, or the two are in different CRSs.
+    ValueError
+        The windows are of different sizes, or cut through cells.
+
+    Examples
+    --------
+    >>> nan = np.nan
+    >>> grid = xr.DataArray([[1, nan], [nan, 4], [5, 6]], {"y": [250, 150, 50], "x": [50, 150]})
+    >>> masks(grid, find_windows(grid, size=2, step=1, coverage=0.75)).tolist()
+    [[[False, True], [True, True]]]
+    """
+    measured = _measured(grid)
+    name = rasters.name_of(grid)
+    boxes = _boxes(windows, rasters.crs_of(grid), name)
+    if len(boxes) == 0:
+        return np.empty((0, 0, 0), np.bool_)
+    _require_inside(boxes, grid, name)
+    cell = rasters.resolution_of(grid)
+    width, height = _shape(boxes, cell)
+    xmin, _, _, ymax = rasters.bounds_of(grid)
+    exact = np.stack([ymax - boxes[:, 3], boxes[:, 0] - xmin]) / cell
+    row, column = whole = np.rint(exact).astype(int)
+    if np.abs(exact - whole).max() > 1e-6:
+        number = int(np.abs(exact - whole).max(axis=0).argmax())
+        raise ValueError(f"window {number}, {_text(boxes[number])}, cuts through cells of {name}")
+    views = np.lib.stride_tricks.sliding_window_view(measured, (height, width))
+    cut: npt.NDArray[np.bool_] = views[row, column]
+    return cut
 
 
 def cut_tiles(
@@ -96,16 +166,18 @@ def cut_tiles(
     resolution: float | None = None,
     fill: float | Literal["error"] | None = None,
     method: rasters.Method = "linear",
+    filler: str | os.PathLike[str] | xr.DataArray | None = None,
 ) -> npt.NDArray[np.float32]:
     """Values of a raster in windows of one size, interpolated at the tiles' own cell centres.
 
     Parameters
     ----------
     raster
-        A file (read window by window, never whole), or ``(y, x)`` or ``(band, y, x)``; y in either
+        A file (read in parts, never whole), or ``(y, x)`` or ``(band, y, x)``; y in either
         direction.
     windows
-        Boxes with a CRS, or bounds (n, 4) in the raster's CRS: xmin, ymin, xmax, ymax.
+        Boxes with a CRS, or bounds (n, 4) in the raster's CRS: xmin, ymin, xmax, ymax; in any
+        order.
     padding
         Metres added on every side of a window.
     resolution
@@ -117,6 +189,10 @@ def cut_tiles(
         number, or an error. No height is ever blended with nodata.
     method
         ``"nearest"``, ``"linear"`` or ``"cubic"``, as in :func:`deepbedmap.rasters.interpolate`.
+    filler
+        A second raster of the same bands, CRS and vertical datum, such as REMA of 200 m for REMA of
+        100 m: it gives the cells that the first has no value for, at the same centres. Beyond its
+        edges it has none either.
 
     Returns
     -------
@@ -128,11 +204,18 @@ def cut_tiles(
     Raises
     ------
     InvalidDataError
-        A raster without CRS; windows in another CRS; a padded window that reaches beyond the
-        raster's edges; nodata, with ``fill="error"``. The message names the raster, the window
-        and the place.
+        A raster without CRS, or whose cells are rotated or not square; windows, or a filler, in
+        another CRS (nothing is reprojected); a padded window that reaches beyond the raster's
+        edges; nodata, with ``fill="error"``. The message names the raster, the window and the
+        place.
     MissingDataError
         There is no such file.
+
+    Notes
+    -----
+    Windows near each other share one read of the blocks that they need, and those whose cells fall
+    together share one interpolation. Beside the tiles and GDAL's cache of blocks this takes at most
+    about 256 MB, more only where a single window does.
 
     Examples
     --------
@@ -153,39 +236,127 @@ def cut_tiles(
     if padding < 0 or cell <= 0:
         raise ValueError(f"padding {padding} and resolution {cell} must not be negative")
     boxes = boxes + np.array([-padding, -padding, padding, padding])
-    bands = raster.sizes[raster.dims[0]] if raster.ndim == 3 else 1
+    bands = _bands(raster)
+    gap_filler = None if filler is None else _open_filler(filler, raster)
     if len(boxes) == 0:
         return np.empty((0, bands, 0, 0), np.float32)
     _require_inside(boxes, raster, name)
     width, height = _shape(boxes, cell)
     tiles = np.empty((len(boxes), bands, height, width), np.float32)
     read = rasters.reader(raster)
-    for number, (xmin, _, _, ymax) in enumerate(boxes):
-        x = xmin + (np.arange(width) + 0.5) * cell
-        y = ymax - (np.arange(height) + 0.5) * cell
-        tile = read(x, y, method)
-        hole = np.isnan(tile)
-        if fill is not None and hole.any():
-            if fill == "error":
-                row, column = np.argwhere(hole)[0, -2:]
-                raise InvalidDataError(
-                    Fault(
-                        file=f"{name}, window {number}",
-                        expected="a value in every cell",
-                        found=f"nodata at x = {x[column]:.0f}, y = {y[row]:.0f}",
-                        remedy="leave the window out, or choose a fill",
-                    )
-                )
-            tile[hole] = fill
-        tiles[number] = tile
+    read_filler = None if gap_filler is None else rasters.reader(gap_filler)
+
+    def cut(groups: list[npt.NDArray[np.intp]]) -> list[npt.NDArray[np.intp]]:
+        """Cut the windows of a pane, those of a group on one lattice; return groups with holes."""
+        lattices, places = [], []
+        for group in groups:
+            west, north = boxes[group, 0].min(), boxes[group, 3].max()
+            columns = np.rint((boxes[group, 0] - west) / cell).astype(int)
+            rows = np.rint((north - boxes[group, 3]) / cell).astype(int)
+            x = west + (np.arange(columns.max() + width) + 0.5) * cell
+            y = north - (np.arange(rows.max() + height) + 0.5) * cell
+            lattices.append((x, y))
+            places.append((rows.tolist(), columns.tolist()))
+        holed = []
+        parts = zip(groups, lattices, places, read(lattices, method), strict=True)
+        for group, lattice, place, values in parts:
+            hole = np.isnan(values)
+            if hole.any() and read_filler is not None:
+                (filled,) = read_filler([lattice], method)
+                values = np.where(hole, filled, values)
+                hole = np.isnan(values)
+            cells = values.astype(np.float32)
+            if hole.any():
+                holed.append(group)
+                if fill is not None and fill != "error":
+                    cells[hole] = fill
+            for number, row, column in zip(group, *place, strict=True):
+                tiles[number] = cells[..., row : row + height, column : column + width]
+        return holed
+
+    finest = min(cell, *(rasters.resolution_of(r) for r in (raster, gap_filler) if r is not None))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        holed = [
+            group
+            for groups in pool.map(cut, _panes(boxes, raster, cell, finest))
+            for group in groups
+        ]
+    if fill == "error" and holed:
+        _require_values(tiles, np.sort(np.concatenate(holed)), boxes, cell, name)
     return tiles
 
 
+def _require_values(
+    tiles: npt.NDArray[np.float32],
+    numbers: npt.NDArray[np.intp],
+    boxes: npt.NDArray[np.float64],
+    cell: float,
+    name: str,
+) -> None:
+    for number in numbers:
+        hole = np.isnan(tiles[number])
+        if hole.any():
+            row, column = np.argwhere(hole)[0, -2:]
+            x, y = boxes[number, 0] + (column + 0.5) * cell, boxes[number, 3] - (row + 0.5) * cell
+            raise InvalidDataError(
+                Fault(
+                    file=f"{name}, window {number}",
+                    expected="a value in every cell",
+                    found=f"nodata at x = {x:.0f}, y = {y:.0f}",
+                    remedy="leave the window out, or choose a fill or a filler",
+                )
+            )
+
+
+def _panes(
+    boxes: npt.NDArray[np.float64], raster: xr.DataArray, cell: float, finest: float
+) -> list[list[npt.NDArray[np.intp]]]:
+    """Numbers of the windows by the pane of the raster that their north-west corner lies in.
+
+    A pane is a square of whole blocks of the file, or chunks of dask, as far as memory allows;
+    finest is the least cell size in use. In a pane, windows stand in groups whose tiles' cells fall
+    on one lattice.
+    """
+    stored, chunks = raster.encoding.get("preferred_chunks", {}), raster.chunksizes
+    block = max(max(stored.get(dim, 1), *chunks.get(dim, (1,))) for dim in ("y", "x"))
+    block *= rasters.resolution_of(raster)
+    side = block * np.ceil(_PANE * finest / block)
+    most = np.sqrt(_MEMORY / _THREADS / _BYTES / _bands(raster)) * finest
+    side = max(min(side, most - (boxes[0, 2:] - boxes[0, :2]).max()), finest)
+    xmin, _, _, ymax = rasters.bounds_of(raster)
+    corners = np.stack([ymax - boxes[:, 3], boxes[:, 0] - xmin])
+    cells = corners / cell
+    phase = np.rint((cells - np.floor(cells + _ON_LATTICE)) / _ON_LATTICE)
+    keys, member = np.unique(
+        np.concatenate([corners // side, phase]).T, axis=0, return_inverse=True
+    )
+    groups = np.split(np.argsort(member, kind="stable"), np.bincount(member).cumsum()[:-1])
+    panes: dict[tuple[float, float], list[npt.NDArray[np.intp]]] = {}
+    for (row, column), group in zip(keys[:, :2].tolist(), groups, strict=True):
+        panes.setdefault((row, column), []).append(group)
+    return list(panes.values())
+
+
+def _bands(raster: xr.DataArray) -> int:
+    return int(raster.sizes[raster.dims[0]]) if raster.ndim == 3 else 1
+
+
+def _open_filler(
+    filler: str | os.PathLike[str] | xr.DataArray, raster: xr.DataArray
+) -> xr.DataArray:
+    if not isinstance(filler, xr.DataArray):
+        filler = rasters.open_raster(filler)
+    rasters.require_same_reference(raster, filler)
+    if _bands(filler) != _bands(raster):
+        raise ValueError(f"the filler has {_bands(filler)} bands, the raster {_bands(raster)}")
+    return filler
+
+
 def _boxes(
-    windows: gpd.GeoDataFrame | npt.ArrayLike, crs: CRS, name: str
+    windows: gpd.GeoDataFrame | npt.ArrayLike, crs: CRS | None, name: str
 ) -> npt.NDArray[np.float64]:
     if isinstance(windows, gpd.GeoDataFrame):
-        if windows.crs is not None and windows.crs != crs:
+        if crs is not None and windows.crs is not None and windows.crs != crs:
             raise InvalidDataError(
                 Fault(
                     file=name,
@@ -236,9 +407,60 @@ def _shape(boxes: npt.NDArray[np.float64], cell: float) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def exclude(
+    windows: gpd.GeoDataFrame, areas: str | Iterable[str], buffer: float = 11_000
+) -> gpd.GeoDataFrame:
+    """Windows that keep their distance from test areas, on which a model must not be trained.
+
+    Parameters
+    ----------
+    windows
+        Boxes in EPSG:3031, which is what those without a CRS are taken for.
+    areas
+        Names in :data:`deepbedmap.areas.TEST_AREAS`; or one name.
+    buffer
+        Windows as near as this, in metres, are left out too.
+
+    Returns
+    -------
+    geopandas.GeoDataFrame
+        The windows that are farther off than the buffer, with their index; none is moved.
+
+    Raises
+    ------
+    InvalidDataError
+        The windows are in another CRS.
+    ValueError
+        There is no test area of that name, or the buffer is negative.
+    """
+    names = [areas] if isinstance(areas, str) else list(areas)
+    for name in names:
+        if name not in TEST_AREAS:
+            hint = near(name, TEST_AREAS)
+            known = ", ".join(TEST_AREAS)
+            raise ValueError(f"no test area {name!r}; " + (hint or f"there are {known}"))
+    if buffer < 0:
+        raise ValueError(f"buffer {buffer} must not be negative")
+    if windows.crs is not None and windows.crs != AREAS_CRS:
+        raise InvalidDataError(
+            Fault(
+                file="windows",
+                field="crs",
+                expected=f"{AREAS_CRS} as of the test areas",
+                found=windows.crs.to_string(),
+                remedy="find windows in a grid in that CRS",
+            )
+        )
+    held_out = shapely.union_all([shapely.box(*TEST_AREAS[name]) for name in names])
+    kept = ~shapely.dwithin(windows.geometry.to_numpy(), held_out, buffer)
+    logger.info("%d of %d windows are clear of %s", kept.sum(), len(windows), ", ".join(names))
+    return windows[kept]
+
+
 def split(
     windows: gpd.GeoDataFrame,
     *,
+    by: Literal["block", "survey"] = "block",
     block: float = 40_000,
     validation: float = 0.2,
     buffer: float = 11_000,
@@ -247,18 +469,22 @@ def split(
     """Split windows into training and validation so that nothing leaks between neighbours.
 
     Windows overlap, and a bed is alike over kilometres, so a split window by window would put
-    near-copies on both sides. Here whole square blocks go to validation, and the windows within
-    ``buffer`` of them are dropped.
+    near-copies on both sides. Here whole square blocks, or whole surveys, go to validation, and
+    the other windows within ``buffer`` of them are dropped.
 
     Parameters
     ----------
     windows
-        Boxes, as from :func:`find_windows`.
+        Boxes, as from :func:`find_windows`; of one with ``by="survey"`` the column ``survey`` tells
+        from whose grid it is.
+    by
+        What is held out: ``"block"``, or ``"survey"`` (instruments and processing differ between
+        surveys, so this is the stricter test).
     block
         Width of a block in metres; a window belongs to the block that its centre lies in.
     validation
-        Share of the windows to hold out, between 0 and 1: random blocks, at least one, as many as
-        come nearest to it.
+        Share of the windows to hold out, between 0 and 1: random blocks or surveys, at least one,
+        such as bring the share nearer to it.
     buffer
         Least distance, in metres, between any training and any validation window.
     seed
@@ -272,33 +498,119 @@ def split(
     Raises
     ------
     InvalidDataError
-        No window is left to train on.
+        No window is left to train on, or there is none to validate with; a window without a survey.
     """
+    if by not in ("block", "survey"):
+        raise ValueError(f'by must be "block" or "survey", not {by!r}')
     if not 0 < validation < 1:
         raise ValueError(f"validation must be between 0 and 1, not {validation}")
     if block <= 0 or buffer < 0:
         raise ValueError(f"block {block} must be positive and buffer {buffer} not negative")
-    edges = windows.bounds
-    centres = edges[["minx", "miny"]].to_numpy() + edges[["maxx", "maxy"]].to_numpy()
-    _, member = np.unique(np.floor(centres / 2 / block), axis=0, return_inverse=True)
-    counts = np.bincount(member)
-    order = np.random.default_rng(seed).permutation(counts.size)
-    shares = counts[order].cumsum() / max(len(windows), 1)
-    chosen = order[: np.abs(shares - validation).argmin() + 1] if counts.size else order
+    member = _surveys(windows) if by == "survey" else _blocks(windows, block)
+    chosen = _hold_out(np.bincount(member), validation, seed)
     part = np.where(np.isin(member, chosen), "validation", "train").astype(object)
     held_out = windows.geometry[part == "validation"]
-    near, _ = held_out.sindex.query(windows.geometry, predicate="dwithin", distance=buffer)
-    part[np.setdiff1d(near, np.flatnonzero(part == "validation"))] = "dropped"
+    near_held_out, _ = held_out.sindex.query(windows.geometry, predicate="dwithin", distance=buffer)
+    part[np.setdiff1d(near_held_out, np.flatnonzero(part == "validation"))] = "dropped"
     logger.info(
         "%d windows: %s", len(windows), ", ".join(f"{(part == p).sum()} {p}" for p in _PARTS)
     )
+    fault = Fault(file="windows", expected="", found=f"none of {len(windows)}")
+    if not (part == "validation").any():
+        expected, remedy = "some windows to validate with", "find windows in more grids"
+        raise InvalidDataError(replace(fault, expected=expected, remedy=remedy))
     if not (part == "train").any():
         raise InvalidDataError(
-            Fault(
-                file="windows",
+            replace(
+                fault,
                 expected="some windows to train on",
-                found=f"none of {len(windows)} farther than {buffer:g} m from those held out",
+                found=f"{fault.found} farther than {buffer:g} m from those held out",
                 remedy="use a smaller block, a smaller share, or more surveys",
             )
         )
     return pd.Series(pd.Categorical(part, categories=_PARTS), index=windows.index, name="part")
+
+
+def _blocks(windows: gpd.GeoDataFrame, width: float) -> npt.NDArray[np.intp]:
+    """Number of the block that each window's centre lies in."""
+    edges = windows.bounds
+    centres = edges[["minx", "miny"]].to_numpy() + edges[["maxx", "maxy"]].to_numpy()
+    _, member = np.unique(np.floor(centres / 2 / width), axis=0, return_inverse=True)
+    return member
+
+
+def _surveys(windows: gpd.GeoDataFrame) -> npt.NDArray[np.intp]:
+    """Number of the survey that each window is from."""
+    if "survey" not in windows:
+        raise ValueError('by="survey" needs windows with a column survey')
+    member: npt.NDArray[np.intp] = pd.factorize(windows["survey"], sort=True)[0]
+    if (member < 0).any():
+        raise InvalidDataError(
+            Fault(
+                file="windows",
+                entry=str(windows.index[member < 0][0]),
+                field="survey",
+                expected="the survey of each window",
+                found="none",
+            )
+        )
+    return member
+
+
+def _hold_out(counts: npt.NDArray[np.intp], share: float, seed: int) -> list[int]:
+    """Take units in random order where they bring the sum of their counts nearer to a share."""
+    target, held, chosen = share * counts.sum(), 0, []
+    for unit in np.random.default_rng(seed).permutation(counts.size):
+        if abs(held + counts[unit] - target) < abs(held - target):
+            chosen.append(int(unit))
+            held += counts[unit]
+    return chosen or [int(unit) for unit in counts.argsort(kind="stable")[:1]]
+
+
+def write_footprints(
+    windows: gpd.GeoDataFrame, path: str | os.PathLike[str], crs: str | None = None
+) -> Path:
+    """Write windows as GeoJSON, for a map.
+
+    Parameters
+    ----------
+    windows
+        Boxes with a CRS; their columns become properties.
+    path
+        Of the file, which appears complete or not at all.
+    crs
+        None: the windows' own CRS, which the file names as GIS programs expect (GeoJSON of 2008).
+        ``"EPSG:4326"``: degrees by RFC 7946, for maps on the web. Edges get a vertex every
+        kilometre, since a straight line in polar stereographic is a curve in degrees; boxes
+        across the date line are cut there, and one around the pole runs along it at latitude -90,
+        so that polygons are valid and no edge crosses the map. Vertices are rounded to 1e-7 degrees
+        (1 cm). Columns such as ``xmin`` stay in the windows' own CRS.
+
+    Raises
+    ------
+    InvalidDataError
+        The windows have no CRS.
+    ValueError
+        ``crs`` is neither the windows' own nor EPSG:4326.
+    """
+    path = Path(path)
+    if windows.crs is None:
+        raise InvalidDataError(
+            Fault(
+                file=str(path),
+                field="crs",
+                expected="windows with a coordinate reference system",
+                found="none",
+                remedy='state it: windows.set_crs("EPSG:3031")',
+            )
+        )
+    degrees = crs is not None and CRS.from_user_input(crs) != windows.crs
+    if degrees and CRS.from_user_input(crs) != CRS("EPSG:4326"):
+        raise ValueError(f"crs must be {windows.crs.to_string()} or EPSG:4326, not {crs}")
+    if degrees:
+        windows = windows.set_geometry(windows.segmentize(_VERTEX_EVERY))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with repository.beside(path) as part:
+        # GDAL itself reprojects, cuts and orients what is written by RFC 7946.
+        windows.to_file(part, driver="GeoJSON", layer=path.stem, RFC7946="YES" if degrees else "NO")
+    return path

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import json
+import tracemalloc
+
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 import shapely
 import xarray as xr
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from deepbedmap import rasters, tiles
+from deepbedmap import areas, rasters, tiles
 from deepbedmap.errors import InvalidDataError, MissingDataError
 
 CRS = "EPSG:3031"
@@ -196,7 +201,7 @@ def test_raw_nodata_counts_as_nodata():
 
 def test_nodata_can_be_an_error_that_says_where(tmp_path):
     path = rasters.write_geotiff(grid_with_hole(), tmp_path / "bed.tif")
-    windows = [(-3000, 0, -1000, 2000), (1000, 3000, 3000, 5000)]
+    windows = [(-3000, 0, -1000, 2000), (1000, 3000, 3000, 5000), (1000, 3500, 3000, 5500)]
     said = r"bed\.tif, window 1: .*found nodata at x = 2250, y = 4750"
     with pytest.raises(InvalidDataError, match=said) as caught:
         tiles.cut_tiles(path, windows, fill="error")
@@ -287,6 +292,325 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused():
         tiles.split(windows)
     with pytest.raises(ValueError, match="validation"):
         tiles.split(windows, validation=1)
+
+
+def boxes_at(west, south, width=9000, **columns):
+    west, south = np.asarray(west, float), np.asarray(south, float)
+    return gpd.GeoDataFrame(
+        columns, geometry=shapely.box(west, south, west + width, south + width), crs=CRS
+    )
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 1000),
+    sizes=st.lists(st.integers(1, 40), min_size=2, max_size=6),
+    validation=st.floats(0.05, 0.5),
+)
+def test_no_survey_and_no_neighbour_is_on_both_sides_of_a_split_by_survey(seed, sizes, validation):
+    rng = np.random.default_rng(seed)
+    survey = np.repeat([f"survey {number}" for number in range(len(sizes))], sizes)
+    middle = np.repeat(rng.integers(0, 5_000_000, (2, len(sizes))), sizes, axis=1)
+    west, south = middle + rng.integers(0, 60_000, middle.shape)
+    windows = boxes_at(west, south, survey=survey)
+    try:
+        part = tiles.split(windows, by="survey", validation=validation, seed=seed)
+    except InvalidDataError as error:
+        assert "some windows to train on" in str(error)  # noqa: PT017 a legitimate outcome
+        return
+    train, held_out = windows[part == "train"], windows[part == "validation"]
+    assert not set(train["survey"]) & set(held_out["survey"])
+    assert (train.distance(held_out.union_all()) >= 11_000).all()
+    lone = windows[part == "dropped"].distance(held_out.union_all())
+    assert (lone <= 11_000).all()
+
+
+def test_a_split_by_survey_meets_the_share_as_surveys_allow():
+    windows = boxes_at(np.arange(100) * 100_000, 0, survey=["big"] * 70 + ["a", "b", "c"] * 10)
+    for seed in range(5):
+        part = tiles.split(windows, by="survey", validation=0.2, seed=seed)
+        assert (part == "validation").sum() in (20, 30, 10)
+        assert "big" not in set(windows["survey"][part == "validation"])
+    two = windows[windows["survey"].isin(["big", "a"])]
+    assert set(two["survey"][tiles.split(two, by="survey", validation=0.01) == "validation"]) == {
+        "a"
+    }
+
+
+def test_a_split_with_an_empty_part_or_an_unknown_survey_is_refused():
+    windows = boxes_at(np.arange(4) * 100_000, 0, survey=["one"] * 4)
+    with pytest.raises(InvalidDataError, match="some windows to train on, found none of 4"):
+        tiles.split(windows, by="survey")
+    with pytest.raises(InvalidDataError, match="some windows to validate with, found none of 0"):
+        tiles.split(windows[:0])
+    with pytest.raises(InvalidDataError, match=r"entry 2, field survey"):
+        tiles.split(windows.assign(survey=["one", "two", None, "two"]), by="survey")
+    with pytest.raises(ValueError, match="column survey"):
+        tiles.split(windows.drop(columns="survey"), by="survey")
+    with pytest.raises(ValueError, match="by must be"):
+        tiles.split(windows, by="line")
+
+
+@pytest.fixture
+def many_panes(monkeypatch):
+    """Read in parts of 16 cells, so that a small raster has many of them."""
+    monkeypatch.setattr(tiles, "_PANE", 16)
+
+
+def rough_raster(rows=90, columns=110, holes=0.01, **options):
+    rng = np.random.default_rng(1)
+    values = 3000 * rng.normal(size=(rows, columns))
+    return raster(np.where(rng.random(values.shape) < holes, np.nan, values), cell=100, **options)
+
+
+@pytest.mark.usefixtures("many_panes")
+@both_ways
+@pytest.mark.parametrize("method", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("resolution", [None, 50, 250])
+def test_windows_cut_together_are_those_cut_alone(tmp_path, ascending, method, resolution):
+    grid = rough_raster(ascending=ascending).astype("float32")
+    path = tmp_path / "grid.tif"
+    grid.rio.to_raster(path, tiled=True, blockxsize=16, blockysize=16, compress="lzw")
+    west, south, *_ = rasters.bounds_of(grid)
+    rng = np.random.default_rng(2)
+    regular = [(75 * i, 325 * j) for i in range(0, 100, 7) for j in range(20)]
+    lower = rng.permutation(np.concatenate([regular, rng.uniform(0, 7000, (20, 2))]))
+    x, y = west + lower[:, 0], south + lower[:, 1]
+    windows = np.stack([x, y, x + 2000, y + 2000], axis=1)
+    found = tiles.cut_tiles(path, windows, resolution=resolution, method=method)
+    cell = resolution or 100
+    for window, tile in zip(windows, found, strict=True):
+        x = window[0] + (np.arange(2000 / cell) + 0.5) * cell
+        y = window[3] - (np.arange(2000 / cell) + 0.5) * cell
+        alone = rasters.interpolate(grid, x, y, method)
+        np.testing.assert_allclose(tile[0], alone, rtol=0, atol=1e-3)
+
+
+def counted(grid, chunk):
+    """The grid in chunks of which it is counted how often each is read."""
+    counts = {}
+
+    def count(values, block_info=None):
+        place = tuple(block_info[0]["chunk-location"])
+        counts[place] = counts.get(place, 0) + 1
+        return values
+
+    chunks = grid.chunk({"x": chunk, "y": chunk})
+    return chunks.copy(data=chunks.data.map_blocks(count, dtype=grid.dtype)), counts
+
+
+@pytest.mark.parametrize(("pane", "times"), [(512, 1), (1, 4)])
+def test_each_block_is_read_once_for_all_windows_near_it(monkeypatch, pane, times):
+    monkeypatch.setattr(tiles, "_PANE", pane)
+    grid, counts = counted(rough_raster(), 32)
+    west, south, *_ = rasters.bounds_of(grid)
+    steps = np.arange(0, 2600, 150)
+    lower = np.stack(np.meshgrid(west + steps, south + 5800 - steps), axis=-1).reshape(-1, 2)
+    windows = np.concatenate([lower, lower + 3000], axis=1)
+    assert len(tiles.cut_tiles(grid, windows)) == 324
+    assert max(counts.values()) <= times, "once, or once for each of the panes that meet there"
+    assert len(counts) == 4, "blocks that no window touches are not read"
+
+
+@pytest.mark.parametrize("filler", [False, True])
+def test_memory_is_bounded_by_parts_not_by_the_raster(monkeypatch, filler):
+    grid = rough_raster(1500, 1500)
+    coarse = raster(np.zeros((750, 750)), cell=200) if filler else None
+    west, south, *_ = rasters.bounds_of(grid)
+    steps = np.arange(0, 147_000, 7000)
+    x, y = (edges.ravel() for edges in np.meshgrid(west + steps, south + steps))
+    windows = np.stack([x, y, x + 3000, y + 3000], axis=1)
+    tiles.cut_tiles(grid, windows[:1])
+    monkeypatch.setattr(tiles, "_PANE", 10_000)
+    monkeypatch.setattr(tiles, "_MEMORY", 8e6)
+    tracemalloc.start()
+    try:
+        found = tiles.cut_tiles(grid, windows, filler=coarse)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak - found.nbytes < 8e6 < grid.nbytes / 2
+
+
+@both_ways
+def test_a_filler_gives_what_the_raster_has_no_value_for_and_nothing_else(ascending):
+    values = plane_raster().to_numpy().copy()
+    values[6:12, 8:14] = np.nan
+    fine = raster(values, ascending=ascending)
+    coarse = plane_raster(10, 12, cell=1000, ascending=not ascending)
+    window = [(-1000, 2000, 5000, 8000)]
+    options = {"resolution": 250, "filler": coarse + 100}
+    holes = np.isnan(tiles.cut_tiles(fine, window, resolution=250))
+    assert holes.any()
+    assert not holes.all()
+    expected = plane(*centres(window[0], 250)) + 100 * holes
+    found = tiles.cut_tiles(fine, window, **options, fill="error")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+def test_what_the_filler_has_no_value_for_is_a_hole_still():
+    small = raster(np.full((3, 24), 7.0), cell=500, north=5500)  # its middle row is the hole's
+    window = [(-1000, 2000, 5000, 8000)]
+    found = tiles.cut_tiles(grid_with_hole(), np.add(window, 0), filler=small)
+    assert (found == 7).sum() == 1
+    away = raster(np.full((3, 24), 7.0), cell=500, north=3000)
+    assert np.isnan(tiles.cut_tiles(grid_with_hole(), window, filler=away)).sum() == 1
+    assert (tiles.cut_tiles(grid_with_hole(), window, filler=away, fill=-7) == -7).sum() == 1
+    with pytest.raises(InvalidDataError, match=r"nodata at x = 2250, y = 4750.* or a filler"):
+        tiles.cut_tiles(grid_with_hole(), window, filler=away, fill="error")
+
+
+@pytest.mark.usefixtures("many_panes")
+def test_a_filler_is_read_only_where_it_is_needed():
+    values = np.zeros((128, 128))
+    values[5, 5] = np.nan
+    filler, counts = counted(raster(np.ones((64, 64)), cell=1000), 8)
+    lower = np.arange(-3000, 60_000, 4000.0)
+    west, north = (edges.ravel() for edges in np.meshgrid(lower, 6000 - lower))
+    windows = np.stack([west, north - 4000, west + 4000, north], axis=1)
+    found = tiles.cut_tiles(raster(values), windows, filler=filler)
+    assert (found == 1).sum() == 1
+    assert set(counts) <= {(0, 0), (0, 1), (1, 0), (1, 1)}, "of 8 x 8 blocks"
+
+
+def test_a_filler_must_refer_to_what_the_raster_refers_to():
+    grid, window = grid_with_hole(), [(-1000, 2000, 5000, 8000)]
+    with pytest.raises(InvalidDataError, match="EPSG:3413"):
+        tiles.cut_tiles(grid, window, filler=plane_raster(crs="EPSG:3413"))
+    above_geoid = plane_raster().assign_attrs(vertical_datum="EIGEN-6C4")
+    grid.attrs["vertical_datum"] = "ellipsoid"
+    with pytest.raises(InvalidDataError, match="vertical_datum"):
+        tiles.cut_tiles(grid, window, filler=above_geoid)
+    with pytest.raises(ValueError, match="the filler has 2 bands, the raster 1"):
+        tiles.cut_tiles(grid, window, filler=raster(np.zeros((2, 20, 24))))
+
+
+@pytest.mark.parametrize(
+    ("transform", "crs", "said"),
+    [
+        (Affine(400, 300, -3000, 300, -400, 9000), CRS, "rotated"),
+        (Affine(500, 0, -3000, 0, -250, 9000), CRS, "expected square cells, found .* 500 x 250"),
+        (Affine(0.1, 0, -75, 0, -0.1, -70), "EPSG:4326", "as of the windows, found EPSG:4326"),
+    ],
+)
+def test_rasters_that_would_need_warping_are_refused_with_the_reason(
+    tmp_path, transform, crs, said
+):
+    path = tmp_path / "bed.tif"
+    options = {"width": 20, "height": 20, "count": 1, "dtype": "float32", "crs": crs}
+    with rasterio.open(path, "w", driver="GTiff", transform=transform, **options) as file:
+        file.write(np.ones((1, 20, 20), "float32"))
+    with pytest.raises(InvalidDataError, match=rf"bed\.tif.*{said}") as caught:
+        tiles.cut_tiles(path, boxes_at([0], [0]))
+    assert "\n" not in str(caught.value)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 1000),
+    size=st.integers(1, 6),
+    step=st.integers(1, 4),
+    coverage=st.sampled_from([1.0, 0.75, 0.3]),
+    ascending=st.booleans(),
+)
+def test_masks_are_the_measured_cells_of_tiles(seed, size, step, coverage, ascending):
+    values = np.random.default_rng(seed).normal(size=(9, 11))
+    grid = raster(np.where(values > -1, values, np.nan), ascending=ascending)
+    windows = tiles.find_windows(grid, size=size, step=step, coverage=coverage)
+    found = tiles.masks(grid, windows)
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, ~np.isnan(tiles.cut_tiles(grid, windows)[:, 0]))
+    if len(windows):
+        np.testing.assert_allclose(found.mean(axis=(1, 2)), windows["coverage"])
+
+
+def test_masks_need_windows_on_the_cells_of_the_grid():
+    grid = plane_raster()
+    with pytest.raises(ValueError, match=r"window 1, \(250, .* cuts through cells of bed"):
+        tiles.masks(grid, WINDOWS)
+    with pytest.raises(InvalidDataError, match=r"bed, window 0: expected a box within"):
+        tiles.masks(grid, [(-3500, 2000, 500, 6000)])
+    with pytest.raises(InvalidDataError, match="EPSG:3413"):
+        tiles.masks(grid, boxes_at([-1000], [2000]).set_crs(3413, allow_override=True))
+    with pytest.raises(ValueError, match="one band"):
+        tiles.masks(raster(np.zeros((2, 9, 9))), WINDOWS)
+
+
+def test_windows_within_the_buffer_of_a_test_area_are_left_out():
+    xmin, _, _, ymax = areas.TEST_AREAS["Pine Island 2007tx"]
+    windows = boxes_at([xmin] * 4, ymax + np.array([-9000, 10_999, 11_001, 200_000]))
+    assert tiles.exclude(windows, "Pine Island 2007tx").index.tolist() == [2, 3]
+    assert tiles.exclude(windows, ["Pine Island 2007tx"], buffer=0).index.tolist() == [1, 2, 3]
+    everywhere = tiles.exclude(windows, ["Thwaites", "Pine Island"], buffer=150_000)
+    assert everywhere.index.tolist() == [3]
+    assert tiles.exclude(windows, []).index.tolist() == [0, 1, 2, 3]
+    corner = boxes_at([xmin - 9000 - 8000], [ymax + 8000])
+    assert len(tiles.exclude(corner, "Pine Island 2007tx")) == 1, "the corner is 11.3 km off"
+
+
+def test_an_unknown_test_area_or_another_crs_is_refused():
+    windows = boxes_at([0], [0])
+    with pytest.raises(ValueError, match="no test area 'Thwaite'; did you mean Thwaites"):
+        tiles.exclude(windows, ["Pine Island", "Thwaite"])
+    with pytest.raises(InvalidDataError, match="EPSG:3031 as of the test areas, found EPSG:3413"):
+        tiles.exclude(windows.set_crs(3413, allow_override=True), "Thwaites")
+
+
+def test_named_places_lie_on_the_continent():
+    continent = shapely.box(*areas.CONTINENT)
+    assert all(continent.contains(shapely.box(*area)) for area in areas.TEST_AREAS.values())
+    assert all(continent.contains(shapely.Point(centre)) for centre in areas.CLOSE_UPS.values())
+
+
+def test_a_third_of_the_original_training_tiles_lay_in_its_test_area(shared_datasets):
+    windows = gpd.read_file(shared_datasets / "original_tiles_3031.geojson")
+    clear = tiles.exclude(windows, "Thwaites", buffer=0)
+    assert 1 - len(clear) / len(windows) == pytest.approx(0.36, abs=0.01)
+
+
+def test_footprints_come_back_as_they_were(tmp_path):
+    windows = tiles.find_windows(plane_raster(), size=4, step=3, coverage=0.5)
+    path = tiles.write_footprints(windows, tmp_path / "maps" / "tiles.geojson")
+    back = gpd.read_file(path)
+    assert back.crs == CRS
+    assert back.geometry.geom_equals(windows.geometry).all()
+    np.testing.assert_array_equal(back[[*EDGES, "coverage"]], windows[[*EDGES, "coverage"]])
+    assert [file.name for file in path.parent.iterdir()] == ["tiles.geojson"]
+    assert json.loads(path.read_text())["name"] == "tiles"
+
+
+def test_footprints_in_degrees_are_valid_at_the_date_line_and_the_pole(tmp_path):
+    # around the pole, on the pole by a corner, across the date line, along it, across Greenwich
+    windows = boxes_at([-4500, 0, -3000, 0, -3000], [-4500, 0, -900_000, -900_000, 90_000])
+    path = tiles.write_footprints(windows, tmp_path / "tiles.geojson", crs="EPSG:4326")
+    assert "crs" not in json.loads(path.read_text())
+    back = gpd.read_file(path)
+    assert back.crs == "EPSG:4326"
+    assert back.geometry.is_valid.all()
+    assert back.geom_type.tolist() == ["Polygon"] * 2 + ["MultiPolygon"] + ["Polygon"] * 2
+    around, corner, across, along, greenwich = back.bounds.to_numpy()
+    assert around[:3].tolist() == [-180, -90, 180]
+    assert corner[:3].tolist() == [0, -90, 90]
+    assert across[[0, 2]].tolist() == [-180, 180]
+    parts = back.geometry[2].geoms
+    assert all(part.bounds[2] - part.bounds[0] < 1 for part in parts)
+    assert along[0] > 179
+    assert greenwich[0] < 0 < greenwich[2] < 5
+    assert all(polygon.exterior.is_ccw for polygon in back.geometry.explode())
+    again = back.segmentize(0.01).to_crs(CRS).geometry
+    np.testing.assert_allclose(again.area[2:], 81e6, rtol=1e-4)
+    assert again[4].hausdorff_distance(windows.geometry[4]) < 5, "edges are curves in degrees"
+
+
+def test_footprints_need_a_crs_and_one_that_geojson_has(tmp_path):
+    windows = boxes_at([0], [0])
+    path = tmp_path / "tiles.geojson"
+    with pytest.raises(InvalidDataError, match=r"tiles\.geojson, field crs"):
+        tiles.write_footprints(windows.set_crs(None, allow_override=True), path)
+    with pytest.raises(ValueError, match="crs must be EPSG:3031 or EPSG:4326, not EPSG:3413"):
+        tiles.write_footprints(windows, path, crs="EPSG:3413")
+    assert not path.exists()
+    assert len(gpd.read_file(tiles.write_footprints(windows[:0], path, crs="EPSG:4326"))) == 0
 
 
 def test_no_windows_give_no_tiles():
