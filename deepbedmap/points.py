@@ -11,17 +11,20 @@ from __future__ import annotations
 import ast
 import fnmatch
 import hashlib
-import io
+import itertools
 import json
 import logging
+import math
 import operator
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +39,12 @@ from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 if TYPE_CHECKING:
     import geopandas as gpd
 
-    from deepbedmap.registry import Dataset
+    from deepbedmap.registry import Dataset, Registry
 
 logger = logging.getLogger(__name__)
 
 Columns = dict[str, npt.NDArray[Any]]
+_Texts = tuple[npt.NDArray[np.int32], "pd.Series[str]"]
 
 LINE_GAP = 1000.0
 """Distance (m) between consecutive picks of a file beyond which a new line begins."""
@@ -70,6 +74,10 @@ def read_points(
     lines (``#``), however many, they go by name, if its own header has the pipeline's names
     (whatever their case, their units in parentheses, and with any other mark for ``_``): columns
     in another order, or more of them, do no harm.
+
+    Large files are parsed and projected in blocks, by as many threads as pyarrow uses
+    (``OMP_NUM_THREADS``, :func:`pyarrow.set_cpu_count`); memory is a few blocks and about twice
+    the table, whatever the size of the files.
 
     Parameters
     ----------
@@ -160,25 +168,22 @@ def read_points(
     sources = []
     found = 0
     for file in files:
-        data = _read(file)
-        layout, records, comments = _open_up(file, data, recipe, standard)
+        layout, comments = _open_up(file, recipe, standard)
+        digest = hashlib.sha256()
+        run = _run_pdal if engine == "pdal" else _read_records
+        picks = _picks(run(file, layout, recipe, digest), file, layout, recipe, crs, engine)
+        found += len(picks)
+        tables.append(picks if box is None else picks[_inside(picks, box)])
         sources.append(
             {
                 "file": file.name,
-                "sha256": hashlib.sha256(data).hexdigest(),
+                "sha256": digest.hexdigest(),
                 "pipeline": recipe.path.name,
                 "pipeline_sha256": recipe.sha256,
                 "citekey": dataset.citekey if dataset else None,
                 **({"header": header} if (header := _said_of(comments)) else {}),
             }
         )
-        if engine == "pdal":
-            columns = _run_pdal(file, recipe, layout)
-        else:
-            columns = _parse_records(file, records, layout, recipe)
-        picks = _picks(columns, file, layout, recipe, crs, engine)
-        found += len(picks)
-        tables.append(picks if box is None else picks[_inside(picks, box)])
     if not found:
         raise InvalidDataError(
             Fault(
@@ -241,6 +246,303 @@ def to_geodataframe(points: pd.DataFrame) -> gpd.GeoDataFrame:
     located = gpd.GeoDataFrame(points, geometry=geometry, crs=crs)
     located.attrs = points.attrs
     return located
+
+
+def write_points(points: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write picks as GeoParquet or as comma-separated values, by the name's end.
+
+    Parameters
+    ----------
+    points
+        As :func:`read_points` gives them.
+    path
+        ``.parquet``: all columns and attributes, which :func:`pandas.read_parquet` gives back,
+        and, where the CRS is known, points as the column ``geometry``, for
+        :func:`geopandas.read_parquet` (https://geoparquet.org). ``.csv``: the columns alone.
+
+    Raises
+    ------
+    ValueError
+        If the name ends otherwise.
+    """
+    match Path(path).suffix:
+        case ".csv":
+            points.to_csv(path, index=False)
+        case ".parquet" if points.attrs.get("crs") is None:
+            points.to_parquet(path, index=False)
+        case ".parquet":
+            to_geodataframe(points).to_parquet(path, index=False)
+        case other:
+            raise ValueError(f"picks are written as .parquet or .csv, not {other or path}")
+
+
+def deduplicate(points: pd.DataFrame, tolerance: float = 1e-3) -> pd.DataFrame:
+    """Picks without repeats of a position.
+
+    In the order of the table, a pick that is no further than the tolerance from one that is kept
+    is a repeat of it (of the nearest such one). No two picks of the result are that near, and
+    each of those dropped is that near to one that is kept.
+
+    Parameters
+    ----------
+    points
+        As :func:`read_points` or :func:`join_surveys` give them.
+    tolerance
+        Distance in the units of x and y (metres), 0 or more: 0 drops equal positions alone. It is
+        meant to be less than the distance of picks along a line: memory grows with the number of
+        pairs that are this near.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a position, in the order of the first pick there, with that pick's x, y and flags.
+        ``z`` is the median of the beds there, which one spike does not move; ``bed_inferred`` is
+        true where any of them was inferred. ``attrs["duplicates"]`` is the number of picks
+        dropped (added to what it was); other attributes stay.
+
+    Raises
+    ------
+    ValueError
+        If the tolerance is negative or not finite.
+    InvalidDataError
+        If a coordinate is missing or infinite.
+
+    Examples
+    --------
+    >>> picks = pd.DataFrame({"x": [0.0, 9.0, 0.0], "y": [0.0, 0.0, 0.0], "z": [-1.0, 5.0, -3.0]})
+    >>> deduplicate(picks)
+         x    y    z
+    0  0.0  0.0 -2.0
+    1  9.0  0.0  5.0
+    """
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"a tolerance is a distance of 0 m or more, not {tolerance}")
+    require_finite(points, "x", "y")
+    points = points.reset_index(drop=True)
+    keeper = _keepers(points[["x", "y"]].to_numpy(np.float64), tolerance)
+    kept = keeper == np.arange(len(points))
+    distinct: pd.DataFrame = points[kept].copy()
+    if not kept.all():
+        repeated = np.zeros(len(points), dtype=bool)
+        repeated[keeper[~kept]] = True
+        of_repeats = repeated[keeper]
+        groups = points[of_repeats].groupby(keeper[of_repeats])
+        medians = groups["z"].median()
+        distinct.loc[medians.index, "z"] = medians
+        if "bed_inferred" in points:
+            distinct.loc[medians.index, "bed_inferred"] = groups["bed_inferred"].any()
+    distinct = distinct.reset_index(drop=True)
+    _forget_unused(distinct)
+    dropped = len(points) - len(distinct) + points.attrs.get("duplicates", 0)
+    distinct.attrs = {**points.attrs, "duplicates": dropped}
+    return distinct
+
+
+def require_finite(points: pd.DataFrame, *names: str) -> None:
+    """Refuse picks with a missing or infinite value in one of some columns.
+
+    Raises
+    ------
+    InvalidDataError
+        With the first such row, counted from 0.
+    """
+    for name in names:
+        wrong = ~np.isfinite(points[name].to_numpy(np.float64))
+        if wrong.any():
+            row = int(wrong.argmax())
+            fault = Fault("points", entry=f"row {row}", field=name, expected="a finite number")
+            raise InvalidDataError(replace(fault, found=str(points[name].iloc[row])))
+
+
+def _keepers(places: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.intp]:
+    """Row that stands for each row: itself, or an earlier one of about the same position."""
+    from scipy.spatial import cKDTree
+
+    # Equal positions first: any number of them would make a number of pairs as its square.
+    order = np.lexsort((places[:, 1], places[:, 0]))
+    ordered = places[order]
+    starts = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[: len(places)]
+    keeper = np.empty(len(places), dtype=np.intp)
+    keeper[order] = order[np.flatnonzero(starts)][np.cumsum(starts) - 1]  # lexsort is stable
+    if tolerance == 0:
+        return keeper
+    firsts = np.flatnonzero(keeper == np.arange(len(places)))
+    apart = places[firsts]
+    tree = cKDTree(apart, balanced_tree=False, compact_nodes=False)
+    pairs = tree.query_pairs(tolerance, output_type="ndarray")
+    if not len(pairs):
+        return keeper
+    distances = np.hypot(*(apart[pairs[:, 0]] - apart[pairs[:, 1]]).T)
+    stands_for = np.arange(len(firsts))
+    nearest = np.full(len(firsts), np.inf)
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    rows = zip(*pairs[order].T.tolist(), distances[order].tolist(), strict=True)
+    for earlier, later, distance in rows:
+        if stands_for[earlier] == earlier and distance < nearest[later]:
+            stands_for[later] = earlier
+            nearest[later] = distance
+    kept: npt.NDArray[np.intp] = firsts[stands_for][np.searchsorted(firsts, keeper)]
+    return kept
+
+
+def _forget_unused(points: pd.DataFrame) -> None:
+    for name in points.columns[points.dtypes == "category"]:
+        points[name] = points[name].cat.remove_unused_categories()
+
+
+def join_surveys(surveys: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Picks of several surveys in one table.
+
+    Parameters
+    ----------
+    surveys
+        Picks by the names of their surveys: citekeys of the registry, say.
+
+    Returns
+    -------
+    pandas.DataFrame
+        All picks, survey after survey, each with its flags (missing where its survey has none;
+        ``bed_inferred`` is then false) and the column ``source``: category, the survey's name.
+        ``attrs`` has ``crs`` and ``vertical_datum``, and the ``sources`` of all.
+
+    Raises
+    ------
+    ValueError
+        If there is no survey.
+    InvalidDataError
+        If the surveys differ in CRS or in vertical datum: convert them first.
+
+    Examples
+    --------
+    >>> one = pd.DataFrame({"x": [0.0], "y": [0.0], "z": [-1.0]})
+    >>> join_surveys({"King2016Rutford": one, "Shi2010CRESIS": one})["source"].tolist()
+    ['King2016Rutford', 'Shi2010CRESIS']
+    """
+    if not surveys:
+        raise ValueError("there is no survey to join")
+    said: dict[str, Any] = {}
+    for name in ("crs", "vertical_datum"):
+        values = {key: points.attrs.get(name) for key, points in surveys.items()}
+        said[name] = next(iter(values.values()))
+        for key, value in values.items():
+            if value != said[name]:
+                raise InvalidDataError(
+                    Fault(
+                        key,
+                        field=name,
+                        expected=f"that of {next(iter(values))} ({said[name] or 'unknown'})",
+                        found=value or "unknown",
+                        remedy="picks are joined in one CRS and one vertical datum alone",
+                    )
+                )
+    tables = [*surveys.values()]
+    joined = pd.concat(tables, ignore_index=True)
+    if "line" in joined:
+        lines = [
+            pd.Categorical(table["line"])
+            if "line" in table
+            else pd.Categorical([None] * len(table))
+            for table in tables
+        ]
+        joined["line"] = pd.api.types.union_categoricals(
+            [line.set_categories(line.categories.astype("str")) for line in lines]
+        )
+    if "bed_inferred" in joined:
+        joined["bed_inferred"] = joined["bed_inferred"].eq(True)
+    joined["source"] = pd.Categorical.from_codes(
+        np.repeat(np.arange(len(tables)), [len(table) for table in tables]),
+        pd.Index([*surveys], dtype="str"),
+    )
+    sources = [source for points in surveys.values() for source in points.attrs.get("sources", ())]
+    joined.attrs = {
+        "crs": said["crs"],
+        "vertical_datum": said["vertical_datum"],
+        "sources": sources,
+    }
+    return joined
+
+
+def without_overlaps(
+    points: pd.DataFrame,
+    registry: Registry,
+    distance: float = 10.0,
+    difference: float = 1.0,
+) -> pd.DataFrame:
+    """Picks without those that two datasets have both, by the registry's ``overlaps_with``.
+
+    Of two datasets that overlap one keeps its picks: the survey before a compilation
+    (``survey_type``); then what is in use before what is superseded, retired or withdrawn; then
+    the one published later; then the first in the registry. From the other go the picks that are
+    no further than ``distance`` in x and in y, and than ``difference`` in bed, from one of its.
+    Picks of a compilation that no such survey has stay.
+
+    Parameters
+    ----------
+    points
+        As of :func:`join_surveys`, with citekeys as ``source``.
+    registry
+        As :func:`deepbedmap.registry.load` gives it.
+    distance, difference
+        Metres, more than 0.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The other picks, in order. ``attrs["overlaps"]``: for each dataset that lost picks, how
+        many.
+
+    Raises
+    ------
+    ValueError
+        If there is no column ``source``, or a distance is not positive.
+    InvalidDataError
+        If a source is no citekey of the registry, or a coordinate or bed is missing or infinite.
+    """
+    from scipy.spatial import cKDTree
+
+    if "source" not in points:
+        raise ValueError("picks of several surveys have a column source; see join_surveys")
+    if not (0 < distance < math.inf and 0 < difference < math.inf):
+        raise ValueError(f"distances are more than 0 m, not {distance} and {difference}")
+    require_finite(points, "x", "y", "z")
+    places = {dataset.citekey: place for place, dataset in enumerate(registry)}
+
+    def rank(dataset: Dataset) -> tuple[bool, bool, int, int]:
+        return (
+            dataset.survey_type == "compilation",
+            dataset.status in ("superseded", "retired", "withdrawn"),
+            -(dataset.year or 0),
+            places[dataset.citekey],
+        )
+
+    source = points["source"].to_numpy(dtype=object)
+    datasets = sorted((registry[citekey] for citekey in pd.unique(source)), key=rank)
+    scaled = points[["x", "y", "z"]].to_numpy(np.float64) / (distance, distance, difference)
+    kept = np.ones(len(points), dtype=bool)
+    lost = {}
+    for place, dataset in enumerate(datasets):
+        before = [
+            other.citekey
+            for other in datasets[:place]
+            if other.citekey in dataset.overlaps_with or dataset.citekey in other.overlaps_with
+        ]
+        if not before:
+            continue
+        own = np.flatnonzero(source == dataset.citekey)
+        tree = cKDTree(scaled[np.isin(source, before)], balanced_tree=False, compact_nodes=False)
+        for start in range(0, len(own), 1_000_000):
+            rows = own[start : start + 1_000_000]
+            # The bound of a query is not within it.
+            nearest, _ = tree.query(
+                scaled[rows], p=np.inf, distance_upper_bound=1 + 1e-9, workers=pa.cpu_count()
+            )
+            kept[rows] = np.isinf(nearest)
+        if count := int((~kept[own]).sum()):
+            lost[dataset.citekey] = count
+    rest: pd.DataFrame = points[kept].reset_index(drop=True)
+    _forget_unused(rest)
+    rest.attrs = {**points.attrs, "overlaps": lost}
+    return rest
 
 
 def check_pipeline(pipeline: str | os.PathLike[str]) -> list[Fault]:
@@ -386,11 +688,19 @@ def _how_to_get(dataset: Dataset, pattern: str, wanted: Sequence[str] | None) ->
     return dataset.how_to_get(*([file.name for file in files] or [pattern]))
 
 
-def _read(file: Path) -> bytes:
+def _open(file: Path) -> IO[bytes]:
     try:
-        return file.read_bytes()
+        return file.open("rb")
     except FileNotFoundError:
         raise MissingDataError(f"{file}: there is no such file") from None
+
+
+def _lines_of(file: Path) -> Iterator[bytes]:
+    """Lines of a raw file without a byte order mark, each but the last ended by a line feed."""
+    with _open(file) as stream:
+        for number, line in enumerate(stream):
+            text = line.replace(b"\r\n", b"\n")
+            yield text if number else text.removeprefix(_BYTE_ORDER_MARK)
 
 
 @dataclass(frozen=True)
@@ -736,7 +1046,9 @@ def _run(steps: tuple[_Step, ...], columns: Columns, size: int) -> npt.NDArray[n
     return kept
 
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MISSING = ("", "*")
+_NO_TEXT = ("-9999", "-9999.0")
 _NUMBER = re.compile(
     r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE
 )
@@ -746,17 +1058,14 @@ def _invalid(file: Path, line: int | None = None, **said: str) -> InvalidDataErr
     return InvalidDataError(Fault(str(file), line=line, **said))
 
 
-def _open_up(
-    file: Path, data: bytes, recipe: _Recipe, standard: bool
-) -> tuple[_Layout, bytes, list[str]]:
-    """Layout of a raw file, its records (UTF-8, each ended by a line feed) and its comments.
+def _open_up(file: Path, recipe: _Recipe, standard: bool) -> tuple[_Layout, list[str]]:
+    """Layout of a raw file, and its comments.
 
     ``standard``: that the file has the names of the pipeline is not a hope but the condition.
     """
-    text = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
-    if not text or text.isspace():
+    if all(not line or line.isspace() for line in _lines_of(file)):
         raise _invalid(file, 1, found="an empty file", remedy="fetch the file again")
-    comments, header = _leading_lines(text)
+    comments, header = _leading_lines(file)
     layout = _layout_by_name(file, comments, header, recipe)
     if layout is None and standard:
         raise _invalid(
@@ -767,36 +1076,26 @@ def _open_up(
             remedy="write a pipeline for it, or let `deepbedmap new` do so",
         )
     skip = layout.skip if layout else recipe.skip
-    heading = text.split(b"\n", skip)
-    records = heading.pop() if len(heading) > skip else b""
-    if len(heading) < skip:
+    heading = list(islice(_lines_of(file), skip))
+    ends = len(heading) + (bool(heading) and heading[-1].endswith(b"\n"))
+    if ends < skip:
         raise _invalid(
             file,
-            line=len(heading),
+            line=ends,
             expected=f"{skip} lines before the first record",
             found="the end of the file",
             remedy="fetch the file again, or correct skip in the pipeline",
         )
     if layout is None:
-        last = heading[-1].decode(errors="replace") if heading else ""
-        layout = _layout_by_position(file, last, recipe)
-    try:
-        _ = records.isascii() or records.decode()
-    except UnicodeDecodeError as error:
-        raise _invalid(
-            file,
-            line=skip + 1 + records.count(b"\n", 0, error.start),
-            expected="text in UTF-8",
-            found=f"the byte 0x{records[error.start]:02x}",
-            remedy="fetch the file again",
-        ) from None
-    return layout, records, comments
+        last = heading[-1].decode(errors="replace") if len(heading) == skip > 0 else ""
+        layout = _layout_by_position(file, last.rstrip("\n"), recipe)
+    return layout, comments
 
 
-def _leading_lines(text: bytes) -> tuple[list[str], str]:
+def _leading_lines(file: Path) -> tuple[list[str], str]:
     """Comment lines that a file begins with, and the line that follows them."""
     comments: list[str] = []
-    for line in io.BytesIO(text):
+    for line in _lines_of(file):
         said = line.decode(errors="replace").rstrip("\n")
         if not said.startswith("#"):
             return comments, said
@@ -870,8 +1169,74 @@ def _check_header(file: Path, header: str, layout: _Layout) -> None:
         raise InvalidDataError(_miscounted(file, 1, header, layout))
 
 
-def _parse_records(file: Path, records: bytes, layout: _Layout, recipe: _Recipe) -> pd.DataFrame:
-    """Columns that matter, one row a record: float64, or category where text is wanted."""
+@dataclass
+class _Records:
+    """The valid records of a block, or of a file: the columns that make picks.
+
+    ``numbers`` are float64, or the time since midnight as timedelta64[ns]; ``texts`` are codes
+    (-1 where it is missing) and what they stand for.
+    """
+
+    numbers: Columns
+    texts: dict[str, _Texts]
+    valid: npt.NDArray[np.bool_]  # of all records
+    missing: int
+
+    @classmethod
+    def of(
+        cls, columns: pd.DataFrame, layout: _Layout, recipe: _Recipe, steps: tuple[_Step, ...]
+    ) -> _Records:
+        """Run the steps on the columns of some records, and choose."""
+        values: Columns = {
+            str(name): column.to_numpy()
+            for name, column in columns.items()
+            if column.dtype == np.float64
+        }
+        kept = _run(steps, values, len(columns))
+        missing = np.isnan(values["X"]) | np.isnan(values["Y"]) | np.isnan(values["Z"])
+        valid = kept & ~missing
+        numbers = {name: values[name][valid] for name in ("X", "Y", "Z", recipe.inferred) if name}
+        if name := layout.named("QUALITY"):
+            numbers[name] = columns[name].to_numpy(np.float64)[valid]
+        texts = {}
+        for name in {layout.line, *(layout.day_and_clock or ())} & {*columns}:
+            column = columns[name][valid]
+            if layout.day_and_clock and name == layout.day_and_clock[1] and name in values:
+                seconds = pd.to_timedelta(column, unit="s")
+                numbers[name] = seconds.to_numpy("timedelta64[ns]")
+            else:
+                texts[name] = _texts(column)
+        return cls(numbers, texts, valid, int(missing.sum()))
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Records]) -> _Records:
+        """All records of a file. The parts are emptied, so that nothing is twice in memory."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        numbers = {
+            name: np.concatenate([part.numbers.pop(name) for part in parts])
+            for name in [*first.numbers]
+        }
+        texts = {
+            name: _joined_texts([part.texts.pop(name) for part in parts]) for name in [*first.texts]
+        }
+        valid = np.concatenate([part.valid for part in parts])
+        return cls(numbers, texts, valid, sum(part.missing for part in parts))
+
+
+def _joined_texts(parts: Sequence[_Texts]) -> _Texts:
+    codes, texts = pd.factorize(pd.concat([texts for _, texts in parts], ignore_index=True))
+    ends = itertools.accumulate(len(texts) for _, texts in parts)
+    own = (
+        np.append(codes[end - len(texts) : end], -1).astype(np.int32)[places]
+        for end, (places, texts) in zip(ends, parts, strict=True)
+    )
+    return np.concatenate([*own]), pd.Series(texts, dtype="str")
+
+
+def _read_records(file: Path, layout: _Layout, recipe: _Recipe, digest: hashlib._Hash) -> _Records:
+    """Records of a file, block by block: reading one while others are parsed and projected."""
     numbers = recipe.columns_used() & {*layout.names}
     if quality := layout.named("QUALITY"):
         numbers.add(quality)
@@ -886,14 +1251,69 @@ def _parse_records(file: Path, records: bytes, layout: _Layout, recipe: _Recipe)
         for name in layout.names
         if name in wanted
     }
-    records = _squeezed(records, layout.separator.encode())
-    if not records or records.isspace():
+
+    def work(block: bytes) -> _Records:
+        return _Records.of(_parsed(block, layout, types), layout, recipe, recipe.steps)
+
+    try:
+        return _Records.joined([*_in_parallel(work, _blocks(file, layout.skip, digest))])
+    except UnicodeDecodeError:
+        raise _undecodable(file, layout.skip) from None
+    except _UnreadableError as error:
+        raise InvalidDataError(_first_fault(file, layout, numbers, str(error))) from None
+
+
+class _UnreadableError(Exception):
+    """A block has a fault; where it stands is for :func:`_first_fault` to find."""
+
+
+_BLOCK = 2**24
+
+
+def _blocks(file: Path, skip: int, digest: hashlib._Hash) -> Iterator[bytes]:
+    """Whole lines of a file after those that are skipped; all of its bytes make the digest."""
+    with _open(file) as stream:
+        for _ in range(skip):
+            digest.update(stream.readline())
+        mark = b"" if skip else _BYTE_ORDER_MARK
+        while block := stream.read(_BLOCK):
+            block += stream.readline()
+            digest.update(block)
+            yield block.removeprefix(mark)
+            mark = b""
+
+
+def _in_parallel(work: Callable[[bytes], _Records], blocks: Iterator[bytes]) -> Iterator[_Records]:
+    """Results in order, by as many threads as pyarrow uses, each with one block in memory."""
+    first, second = next(blocks, b""), next(blocks, None)
+    if second is None:  # not worth a thread, and a projection for it
+        yield work(first)
+        return
+    threads = pa.cpu_count()
+    running: deque[Future[_Records]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for block in itertools.chain((first, second), blocks):
+            running.append(pool.submit(work, block))
+            if len(running) > threads:
+                yield running.popleft().result()
+        del first, second, block
+        while running:
+            yield running.popleft().result()
+
+
+def _parsed(block: bytes, layout: _Layout, types: dict[str, pa.DataType]) -> pd.DataFrame:
+    """Columns of some records: float64, or category where text is wanted."""
+    _ = block.isascii() or block.decode()
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n")
+    block = _squeezed(block, layout.separator.encode())
+    if not block or block.isspace():
         empty: pd.DataFrame = pa.schema(types.items()).empty_table().to_pandas()
         return empty
     try:
-        columns: pd.DataFrame = pyarrow.csv.read_csv(
-            pa.py_buffer(records),
-            pyarrow.csv.ReadOptions(column_names=layout.names),
+        table = pyarrow.csv.read_csv(
+            pa.py_buffer(block),
+            pyarrow.csv.ReadOptions(column_names=layout.names, use_threads=False),
             pyarrow.csv.ParseOptions(delimiter=layout.separator, quote_char=False),
             pyarrow.csv.ConvertOptions(
                 column_types=types,
@@ -901,20 +1321,13 @@ def _parse_records(file: Path, records: bytes, layout: _Layout, recipe: _Recipe)
                 null_values=_MISSING,
                 strings_can_be_null=True,
             ),
-        ).to_pandas()
+        )
     except pa.ArrowInvalid as error:
-        raise InvalidDataError(_first_fault(file, layout, numbers, str(error))) from None
-    for name in sorted(numbers):
-        infinite = np.isinf(columns[name].to_numpy())
-        if infinite.any():
-            record = int(infinite.argmax())
-            raise _invalid(
-                file,
-                line=_record(file, layout, record)[0],
-                field=name,
-                expected="a finite number",
-                found=str(columns[name][record]),
-            )
+        raise _UnreadableError(str(error)) from None
+    columns: pd.DataFrame = table.to_pandas(split_blocks=True)
+    for name, kind in types.items():
+        if kind == pa.float64() and np.isinf(columns[name].to_numpy()).any():
+            raise _UnreadableError("a number that is infinite")
     return columns
 
 
@@ -934,10 +1347,25 @@ def _squeezed(records: bytes, separator: bytes) -> bytes:
 def _numbered_records(file: Path, layout: _Layout) -> Iterator[tuple[int, str]]:
     """Records and their line numbers, slowly: only a message needs them."""
     blank = "\n\t " if layout.separator == " " else "\n "
-    with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        for number, line in enumerate(islice(lines, layout.skip, None), start=layout.skip + 1):
-            if line.strip(blank):
-                yield number, line.rstrip("\n")
+    for number, line in enumerate(islice(_lines_of(file), layout.skip, None), layout.skip + 1):
+        text = line.decode(errors="replace")
+        if text.strip(blank):
+            yield number, text.rstrip("\n")
+
+
+def _undecodable(file: Path, skip: int) -> InvalidDataError:
+    for number, line in enumerate(islice(_lines_of(file), skip, None), skip + 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            return _invalid(
+                file,
+                line=number,
+                expected="text in UTF-8",
+                found=f"the byte 0x{line[error.start]:02x}",
+                remedy="fetch the file again",
+            )
+    return _invalid(file, expected="text in UTF-8", remedy="fetch the file again")
 
 
 def _record(file: Path, layout: _Layout, record: int) -> tuple[int, str]:
@@ -954,14 +1382,14 @@ def _first_fault(file: Path, layout: _Layout, numbers: set[str], error: str) -> 
         if len(fields) != len(layout.names):
             return _miscounted(file, number, line, layout)
         for name, text in zip(layout.names, fields, strict=True):
-            if name in numbers and text not in _MISSING and not _NUMBER.fullmatch(text):
-                return Fault(
-                    str(file),
-                    line=number,
-                    field=name,
-                    expected="a number, or nan, * or nothing where it is missing",
-                    found=repr(text),
-                )
+            if name not in numbers or text in _MISSING:
+                continue
+            place = Fault(str(file), line=number, field=name)
+            if not _NUMBER.fullmatch(text):
+                expected = "a number, or nan, * or nothing where it is missing"
+                return replace(place, expected=expected, found=repr(text))
+            if math.isinf(float(text)):
+                return replace(place, expected="a finite number", found=str(float(text)))
     return Fault(str(file), expected=str(layout), found=error)
 
 
@@ -976,8 +1404,8 @@ def _miscounted(file: Path, number: int, line: str, layout: _Layout) -> Fault:
     )
 
 
-def _run_pdal(file: Path, recipe: _Recipe, layout: _Layout) -> pd.DataFrame:
-    """Columns of the records that PDAL keeps, all of them numbers; without those it had as text."""
+def _run_pdal(file: Path, layout: _Layout, recipe: _Recipe, digest: hashlib._Hash) -> _Records:
+    """Records that PDAL keeps, all columns of them numbers, without those that it had as text."""
     try:
         import pdal
     except ImportError:
@@ -1000,41 +1428,29 @@ def _run_pdal(file: Path, recipe: _Recipe, layout: _Layout) -> pd.DataFrame:
         pipeline.execute()
     except RuntimeError as error:
         raise InvalidDataError(Fault(str(file), found=f"an error of PDAL's: {error}")) from error
+    for block in _blocks(file, 0, digest):
+        del block
     columns = pd.DataFrame(np.concatenate(pipeline.arrays))
     names = (layout.line, *(layout.day_and_clock or ()))
-    return columns.drop(
-        columns=[name for name in names if name in columns and not any(columns[name])]
-    )
+    lost = [name for name in names if name in columns and not any(columns[name])]
+    return _Records.of(columns.drop(columns=lost), layout, recipe, steps=())
 
 
 def _picks(
-    columns: pd.DataFrame,
-    file: Path,
-    layout: _Layout,
-    recipe: _Recipe,
-    crs: str | None,
-    engine: str,
+    records: _Records, file: Path, layout: _Layout, recipe: _Recipe, crs: str | None, engine: str
 ) -> pd.DataFrame:
-    """Picks of a file from the columns of its records; PDAL has run the steps already."""
-    values: Columns = {
-        str(name): column.to_numpy()
-        for name, column in columns.items()
-        if column.dtype == np.float64
-    }
-    kept = _run(recipe.steps if engine == "native" else (), values, len(columns))
-    missing = np.isnan(values["X"]) | np.isnan(values["Y"]) | np.isnan(values["Z"])
-    valid = kept & ~missing
+    """Picks of a file from its records."""
+    count, total = int(records.valid.sum()), len(records.valid)
     logger.info(
         "%s: %d records, %d dropped for a missing coordinate or bed, "
         "%d by the pipeline's expressions, %d picks",
         file,
-        len(columns),
-        missing.sum(),
-        (~kept & ~missing).sum(),
-        valid.sum(),
+        total,
+        records.missing,
+        total - records.missing - count,
+        count,
     )
-    columns = columns[valid]
-    picks = pd.DataFrame({name.lower(): values[name][valid] for name in "XYZ"})
+    picks = pd.DataFrame({name.lower(): records.numbers.pop(name) for name in "XYZ"}, copy=False)
 
     def refuse(wrong: npt.NDArray[np.bool_], expected: str) -> None:
         if not wrong.any():
@@ -1043,14 +1459,15 @@ def _picks(
         found = "x {:.9g}, y {:.9g}, z {:.9g}".format(*picks.loc[first, ["x", "y", "z"]])
         number = None
         if engine == "native":
-            number, line = _record(file, layout, int(columns.index[first]))
+            record = int(np.flatnonzero(records.valid)[first])
+            number, line = _record(file, layout, record)
             found += f" from {_excerpt(line)}"
         raise InvalidDataError(Fault(str(file), line=number, expected=expected, found=found))
 
     x, y = picks["x"].to_numpy(), picks["y"].to_numpy()
     reprojected = [step.source for step in recipe.steps if isinstance(step, _Reproject)]
     refuse(
-        ~np.isfinite(picks.to_numpy()).all(axis=1),
+        ~np.isfinite(x) | ~np.isfinite(y) | ~np.isfinite(picks["z"].to_numpy()),
         "finite x, y and z" + "".join(f", from coordinates in {name}" for name in reprojected),
     )
     if _is_polar(crs):
@@ -1060,68 +1477,68 @@ def _picks(
             np.hypot(x, y) > ANTARCTIC_RADIUS,
             "picks south of 60 degrees S, within 3,340 km of the pole in EPSG:3031",
         )
-    picks["line"] = _lines(columns, layout, file.stem, x, y)
+    picks["line"] = _lines(records.texts.get(layout.line or ""), layout, file.stem, x, y)
     if name := layout.named("QUALITY"):
-        quality = columns[name]
+        quality = records.numbers.pop(name)
+        missing = np.isnan(quality)
         refuse(
-            (quality.notna() & ((quality % 1 != 0) | (quality.abs() > 127))).to_numpy(),
-            f"a whole number as {name}",
+            ~missing & ((quality % 1 != 0) | (np.abs(quality) > 127)), f"a whole number as {name}"
         )
-        picks["quality"] = quality.astype("Int8").array
-    if layout.day_and_clock and {*layout.day_and_clock} <= {*columns}:
-        picks["time"] = _times(columns, *layout.day_and_clock, file)
+        whole = np.where(missing, 0, quality).astype(np.int8)
+        picks["quality"] = pd.arrays.IntegerArray(whole, missing)
+    if layout.day_and_clock and {*layout.day_and_clock} <= {*records.texts, *records.numbers}:
+        picks["time"] = _times(records, *layout.day_and_clock, file)
     if recipe.inferred:
-        picks["bed_inferred"] = values[recipe.inferred][valid] != 0
+        picks["bed_inferred"] = records.numbers.pop(recipe.inferred) != 0
     return picks
 
 
 def _lines(
-    columns: pd.DataFrame,
+    names: _Texts | None,
     layout: _Layout,
     stem: str,
     x: npt.NDArray[np.float64],
     y: npt.NDArray[np.float64],
 ) -> pd.Categorical[str]:
-    codes, texts = _texts(columns.get(layout.line, pd.Series(dtype="str")))
-    if len(texts):
-        names = [f"{stem}/{text}" for text in texts]
+    if names is not None and len(names[1]):
+        codes, lines = names[0], [f"{stem}/{text}" for text in names[1]]
         if (codes < 0).any():
-            codes, names = np.where(codes < 0, len(names), codes), [*names, stem]
+            codes, lines = np.where(codes < 0, len(lines), codes), [*lines, stem]
     elif layout.named("ROW", "COLUMN"):
-        codes, names = np.zeros(len(x), dtype=np.intp), [stem]
+        codes, lines = np.zeros(len(x), dtype=np.intp), [stem]
     else:
         gaps = np.hypot(np.diff(x), np.diff(y)) > LINE_GAP
         codes = np.cumsum(np.append(False, gaps))[: len(x)]
-        names = [f"{stem}/{number + 1}" for number in range(codes.max(initial=0) + 1)]
-    return pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype="str"))
+        lines = [f"{stem}/{number + 1}" for number in range(codes.max(initial=0) + 1)]
+    return pd.Categorical.from_codes(codes, categories=pd.Index(lines, dtype="str"))
 
 
-_NO_TEXT = ("-9999", "-9999.0")
-
-
-def _texts(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], pd.Series[str]]:
+def _texts(column: pd.Series[Any]) -> _Texts:
     """Codes (-1 where it is missing) and texts of a column, whole numbers among them as digits."""
     if column.dtype == np.float64:
-        column = column.map("{:.0f}".format, na_action="ignore")
-    codes, texts = pd.factorize(column.mask(column.isin(_NO_TEXT)))
-    return codes, pd.Series(texts, dtype="str")
+        codes, numbers = pd.factorize(column.round())
+        texts = pd.Series([f"{number:.0f}" for number in numbers], dtype="str")
+        column = pd.Series(pd.Categorical.from_codes(codes, pd.Index(texts, dtype="str")))
+    codes, named = pd.factorize(column.mask(column.isin(_NO_TEXT)))
+    return codes.astype(np.int32), pd.Series(named, dtype="str")
 
 
-def _times(columns: pd.DataFrame, day: str, clock: str, file: Path) -> npt.NDArray[np.datetime64]:
+def _times(records: _Records, day: str, clock: str, file: Path) -> npt.NDArray[np.datetime64]:
     """UTC of each record, datetime64[ns]."""
-    codes, texts = _texts(columns[day])
+    codes, texts = records.texts[day]
+    count = len(texts)
     if day.upper() == "FRAME":
         days = pd.to_datetime(texts.str[:8], format="%Y%m%d", errors="coerce")
     else:
         texts = texts[~texts.str.fullmatch(r"\d{4}")]  # a year is no day
         formats = ("%Y%m%d", "%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y")
         read = [pd.to_datetime(texts, format=style, errors="coerce") for style in formats]
-        days = _only_reading(read, file, day)
-    dates: npt.NDArray[np.datetime64] = days.reindex(codes).to_numpy("datetime64[ns]").copy()
-    if columns[clock].dtype == np.float64:
-        dates += pd.to_timedelta(columns[clock], unit="s").to_numpy("timedelta64[ns]")
+        days = _only_reading(read, file, day).reindex(range(count))
+    dates: npt.NDArray[np.datetime64] = _spread(days.to_numpy("datetime64[ns]"), codes)
+    if clock in records.numbers:
+        dates += records.numbers.pop(clock)
         return dates
-    codes, texts = _texts(columns[clock])
+    codes, texts = records.texts[clock]
     number = pd.to_numeric(texts, errors="coerce").astype(float)
     hours, minutes, seconds = number // 10_000, number // 100 % 100, number % 100
     digital = (hours * 60 + minutes) * 60 + seconds
@@ -1133,8 +1550,14 @@ def _times(columns: pd.DataFrame, day: str, clock: str, file: Path) -> npt.NDArr
         digital = digital.where((hours < 24) & (minutes < 60) & (seconds < 60))
         readings.append(pd.to_timedelta(digital, unit="s"))
     clocks = _only_reading(readings, file, clock)
-    dates += clocks.reindex(codes).to_numpy("timedelta64[ns]")
+    dates += _spread(clocks.to_numpy("timedelta64[ns]"), codes)
     return dates
+
+
+def _spread(values: npt.NDArray[Any], codes: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+    """Value of each code; not a time for -1."""
+    spread: npt.NDArray[Any] = np.append(values, np.array("NaT", values.dtype))[codes]
+    return spread
 
 
 def _only_reading(readings: Sequence[pd.Series[Any]], file: Path, name: str) -> pd.Series[Any]:
