@@ -22,6 +22,7 @@ lint: setup
 	.venv/bin/mypy
 
 bench: setup
+	.venv/bin/python benchmarks/download.py
 	.venv/bin/python benchmarks/skill.py
 
 setup:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from deepbedmap.download import Planned
     from deepbedmap.registry import Dataset, Registry
     from deepbedmap.samples import Sample
 
@@ -35,9 +36,11 @@ Box = Annotated[
     tuple[float, float, float, float] | None,
     typer.Option(metavar="XMIN YMIN XMAX YMAX", help="Box in metres, EPSG:3031."),
 ]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of highres/, lowres/ and misc/; else $DEEPBEDMAP_DATA_DIR."),
+]
 _MOST_FILES = 10
-
-Citekeys = Annotated[list[str], typer.Argument(help="Names of datasets; `deepbedmap list`.")]
 
 
 def main() -> None:
@@ -198,20 +201,155 @@ def cite(
         raise InvalidDataError(*faults)
 
 
-@app.command(epilog="Example: deepbedmap fetch King2016Rutford --jobs 4")
+@app.command(
+    epilog="Example: deepbedmap fetch King2016Rutford (one survey); "
+    "deepbedmap fetch 2011_Antarctica_TO.csv (one file); "
+    "deepbedmap fetch highres --jobs 8 (a folder); "
+    "deepbedmap fetch highres --bounds -1700000 -600000 -1200000 -100000 --dry-run (a box: what "
+    "would be done); deepbedmap fetch King2016Rutford --offline (is it here, and right?)"
+)
 def fetch(
-    citekeys: Citekeys,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Datasets, files of theirs, or folders: highres, lowres, misc."),
+    ] = None,
+    bounds: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(
+            metavar="XMIN YMIN XMAX YMAX",
+            help="Box in metres, EPSG:3031: those datasets alone that touch it.",
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Files fetched at once.")] = 4,
-    offline: Annotated[bool, typer.Option("--offline", help="Only check what is here.")] = False,
+    per_host: Annotated[int, typer.Option(min=1, help="Of these, from one host.")] = 16,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Only check what is here; open no connection.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done; open no connection.")
+    ] = False,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Replace what differs, or has changed where it came from."),
+    ] = False,
+    drop_archives: Annotated[
+        bool, typer.Option("--drop-archives", help="Remove archives once they are unpacked.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds without a byte to wait for.")] = 30.0,
+    data_dir: DataDir = None,
+    json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
-    """Fetch the files of datasets, verify their checksums, and print where they are.
+    """Fetch files, verify their checksums, unpack archives, and print where the files are.
 
-    They land under $DEEPBEDMAP_DATA_DIR, else in the checkout, else in the user's cache.
+    They land in highres/, lowres/ and misc/ under --data-dir, else $DEEPBEDMAP_DATA_DIR, else in
+    the checkout, else in the user's cache. What is here and right is not fetched again.
+
+    A fetch that was cut off, even by a power failure, goes on where it stopped: run it again. What
+    is not whole yet is called FILE.part. Two that run at once share the work. Each file gets a
+    receipt, .fetched/FILE.json beside it: its checksum, where it came from and when. Where the
+    registry has no checksum, a later fetch, and `deepbedmap verify`, go by the receipt.
+
+    Files of NASA's Earthdata need a login, and pip install 'deepbedmap[earthdata]'; those that a
+    person must ask for are told with what to do, and are checked once they are put in place.
+
+    Proxies and certificates are taken from the environment: HTTPS_PROXY, HTTP_PROXY, NO_PROXY,
+    REQUESTS_CA_BUNDLE.
     """
+    if not names and bounds is None:
+        raise typer.BadParameter("name what to fetch, or give --bounds", param_hint="NAMES")
+    if dry_run and again:
+        raise typer.BadParameter("not with --again", param_hint="--dry-run")
+    if json and not dry_run:
+        raise typer.BadParameter("only with --dry-run", param_hint="--json")
+    import logging
+
     from deepbedmap import download
 
-    for path in download.fetch(citekeys, jobs=jobs, offline=offline):
+    if dry_run:
+        _print_plan(download.plan(names or (), bounds=bounds, data_dir=data_dir), json)
+        return
+    logging.getLogger(download.__name__).setLevel(logging.INFO)
+    for path in download.fetch(
+        names or (),
+        jobs,
+        offline,
+        bounds=bounds,
+        data_dir=data_dir,
+        per_host=per_host,
+        timeout=timeout,
+        keep_archives=not drop_archives,
+        again=again,
+    ):
         typer.echo(path)
+
+
+def _print_plan(planned: list[Planned], json: bool) -> None:
+    import dataclasses
+    import json as json_module
+
+    from rich.filesize import decimal
+
+    from deepbedmap import download
+
+    if json:
+        rows = [{**dataclasses.asdict(one), "path": str(one.path)} for one in planned]
+        typer.echo(json_module.dumps(rows, indent=2))
+        return
+    table = [
+        [
+            f"{one.path.parent.name}/{one.path.name}",
+            f"{one.state}, {decimal(one.there)} are here" if one.there else one.state,
+            "unknown" if one.bytes is None else decimal(one.bytes),
+            one.url or one.remedy or "",
+        ]
+        for one in planned
+    ]
+    typer.echo(_columns(["file", "state", "size", "from"], table, widest=60))
+    left = [one for one in planned if one.state in ("fetch", "go on", "login")]
+    to_come = download.amount(one.bytes and one.bytes - one.there for one in left)
+    typer.echo(f"{len(planned)} files, of which to fetch: {to_come}")
+
+
+@app.command(epilog="Example: deepbedmap verify; deepbedmap verify highres King2016Rutford --json")
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Datasets, files of theirs, or folders; nothing for all."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Files read at once.")] = 4,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Read the files that are here, and compare them with their checksums.
+
+    Prints what differs from the registry or its receipt, what nothing tells the right bytes of,
+    and what is here beside the files of the registry; and, of those named, what is missing. Exits
+    with 1 where something differs. Nothing is changed.
+    """
+    import dataclasses
+    import json as json_module
+    from collections import Counter
+    from typing import get_args
+
+    from deepbedmap import download
+
+    checked = download.verify(names or (), jobs, data_dir=data_dir)
+    fields = ("path", "citekey", "state", "expected", "found")
+    if json:
+        rows = [{**dataclasses.asdict(one), "path": str(one.path)} for one in checked]
+        kept = [{field: row[field] for field in fields} for row in rows]
+        typer.echo(json_module.dumps(kept, indent=2))
+    else:
+        shown = {"differs", "unchecked", "extra", *(["missing"] if names else [])}
+        for one in checked:
+            if one.state in shown:
+                said = [("expected", one.expected), ("found", one.found)]
+                texts = ", ".join(f"{word} {text}" for word, text in said if text)
+                typer.echo(f"{one.state}: {one.path}" + (f": {texts}" if texts else ""))
+        states = Counter(one.state for one in checked)
+        typer.echo(", ".join(f"{states[state]} {state}" for state in get_args(download.CheckState)))
+    if any(one.state == "differs" for one in checked):
+        raise typer.Exit(1)
 
 
 @app.command(
@@ -230,8 +368,15 @@ def points(
         typer.Option(help="A raw file's name, its stem or a glob; may be given again."),
     ] = None,
     bounds: Box = None,
+    unique: Annotated[
+        float | None,
+        typer.Option(min=0, help="Drop repeats of a position, to so many metres."),
+    ] = None,
 ) -> None:
-    """Turn a survey's raw files into one table of picks: x, y, z, line."""
+    """Turn a survey's raw files into one table of picks: x, y, z, line.
+
+    What is written as .parquet is GeoParquet where the CRS of the picks is known.
+    """
     if out.suffix not in (".parquet", ".csv"):
         raise typer.BadParameter(
             "expected a name that ends in .parquet or .csv", param_hint="--out"
@@ -239,15 +384,64 @@ def points(
     if engine not in ("native", "pdal"):
         raise typer.BadParameter("expected native or pdal", param_hint="--engine")
     from deepbedmap import repository
-    from deepbedmap.points import read_points
+    from deepbedmap.points import deduplicate, read_points, write_points
 
     picks = read_points(pipeline, engine, season or None, bounds)  # type: ignore[arg-type]
+    if unique is not None:
+        picks = deduplicate(picks, unique)
     with repository.beside(out) as part:
-        if out.suffix == ".csv":
-            picks.to_csv(part, index=False)
-        else:
-            picks.to_parquet(part)
+        write_points(picks, part)
     typer.echo(f"{out}: {len(picks)} picks on {picks['line'].nunique()} lines")
+
+
+@app.command(
+    epilog="Example: deepbedmap crossovers bedmap3 20xx_Antarctica_TO --out crossovers.csv"
+)
+def crossovers(
+    pipelines: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PIPELINE...",
+            help="Pipelines, names of those in highres/, or Bedmap standard CSVs.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="A .csv file: one row a crossover.")],
+    max_gap: Annotated[
+        float, typer.Option(help="Metres between picks beyond which a line is interrupted.")
+    ] = 1000,
+    within: Annotated[
+        bool, typer.Option("--within", help="Also where a line crosses itself.")
+    ] = False,
+    bounds: Box = None,
+    json: Json = False,
+) -> None:
+    """Compare the beds where flight lines cross; print a summary by pair of surveys.
+
+    A survey is a raw file. The surveys must have one CRS and one vertical datum.
+    """
+    if out.suffix != ".csv":
+        raise typer.BadParameter("expected a name that ends in .csv", param_hint="--out")
+    from deepbedmap import repository
+    from deepbedmap.crossovers import crossovers as cross
+    from deepbedmap.crossovers import summarize
+    from deepbedmap.points import join_surveys, read_points
+
+    surveys = {pipeline: read_points(pipeline, bounds=bounds) for pipeline in pipelines}
+    picks = join_surveys(surveys).drop(columns="source")
+    found = cross(picks, max_gap, within)
+    with repository.beside(out) as part:
+        found.to_csv(part, index=False)
+    summary = summarize(found)
+    if json:
+        typer.echo(summary.to_json(orient="records", indent=2))
+        return
+    typer.echo(f"{out}: {len(found)} crossovers")
+    if len(found):
+        rows = [
+            [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row]
+            for row in summary.itertuples(index=False)
+        ]
+        typer.echo(_columns(summary.columns.to_list(), rows))
 
 
 @app.command(epilog="Example: deepbedmap grid highres/bed_WGS84_grid.json --out rutford.nc")

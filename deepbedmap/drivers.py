@@ -29,8 +29,8 @@ from urllib.parse import quote, urlsplit
 from intake.source.base import DataSource, Schema
 
 import deepbedmap
+from deepbedmap import receipts, repository, schemas
 from deepbedmap import registry as registries
-from deepbedmap import repository, schemas
 from deepbedmap.errors import DownloadError, Fault, InvalidDataError, MissingDataError
 
 if TYPE_CHECKING:
@@ -528,9 +528,12 @@ class _FileSource(_Source):
                 raise MissingDataError(f"{found.path}: no such file, and no registry lists it")
             return found.path, None
         members = any(file.members is not None for file in files)
-        mark = f"{name}.members" if members else name
         landing = _data_dir(found.registry) / dataset.folder
-        folder = next((place for place in found.folders if (place / mark).is_file()), landing)
+        marks = [
+            (place, receipts.path_of(place / name) if members else place / name)
+            for place in found.folders
+        ]
+        folder = next((place for place, mark in marks if mark.is_file()), landing)
         if members:
             return _only_member(dataset, name, folder), dataset
         for file in files:

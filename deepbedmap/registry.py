@@ -58,6 +58,12 @@ class File:
     members
         Where ``filename`` is that of an archive: a pattern such as ``*.csv``; every member whose
         plain name it fits lands in the folder under that name.
+    content_sha256
+        Where ``filename`` is that of an archive: checksum of what it holds, which decides where
+        its bytes have another checksum than ``sha256``, or that is not known; see
+        :meth:`deepbedmap.archives.Archive.content_sha256`.
+    unpacked_sha256
+        Checksum of the file called ``unpacked``.
     """
 
     filename: str
@@ -69,6 +75,8 @@ class File:
     bytes: int | None = None
     access: str = "open"
     members: str | None = None
+    content_sha256: str | None = None
+    unpacked_sha256: str | None = None
 
     @property
     def name(self) -> str:
@@ -629,12 +637,15 @@ def _file_faults(
     if archive and unpacked is None and members is None:
         expected = "the name under which the archive's member lands, or a pattern as members"
         yield document.fault((*place, "unpacked"), expected, "nothing")
-    for field, value in (("unpacked", unpacked), ("members", members)):
-        if not archive and value is not None:
+    for field in ("unpacked", "members", "content_sha256", "unpacked_sha256"):
+        if not archive and (value := file.get(field)) is not None:
             expected = f"nothing, since {file.get('filename')} is no archive"
             yield document.fault((*place, field), expected, repr(value))
     if unpacked is not None and members is not None:
         yield document.fault((*place, "members"), "nothing beside unpacked", repr(members))
+    if archive and unpacked is None and (checksum := file.get("unpacked_sha256")) is not None:
+        expected = "nothing without unpacked, the file that it is the checksum of"
+        yield document.fault((*place, "unpacked_sha256"), expected, repr(checksum))
     if file.get("access") == "manual" and not entry.get("instructions"):
         expected = "the dataset's instructions, which access: manual needs"
         yield document.fault((*place, "access"), expected, "none")
@@ -731,6 +742,8 @@ def _dataset(entry: dict[str, Any]) -> Dataset:
                 bytes=file.get("bytes"),
                 access=file.get("access") or "open",
                 members=file.get("members"),
+                content_sha256=file.get("content_sha256"),
+                unpacked_sha256=file.get("unpacked_sha256"),
             )
             for _, file in _each_file((), entry)
         ),

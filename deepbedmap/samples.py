@@ -385,11 +385,17 @@ class Table:
             for column in range(count)
             if 2 * sum(_is_value(row[column]) for row in fitting) > len(fitting)
         ]
+        records = (number for number, row in enumerate(rows) if _is_record(row, count))
         skip = next(
-            number
-            for number, row in enumerate(rows)
-            if _is_record(row, count) and all(_is_value(row[column]) for column in numeric)
+            (n for n in records if all(_is_value(rows[n][column]) for column in numeric)), None
         )
+        if skip is None:
+            raise _fault(
+                path,
+                expected="a record with a value in every column of numbers",
+                found="none",
+                remedy="give a longer sample",
+            )
         rows = [row for row in rows[skip:] if len(row) == count]
         if encoding == "Latin-1":
             _check_is_utf8(path, lines[skip:])

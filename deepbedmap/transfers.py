@@ -193,7 +193,7 @@ def _host(url: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Notes:
+class Notes:
     """What a server said of the bytes in a part."""
 
     url: str
@@ -207,14 +207,16 @@ class _Notes:
         return self.etag if self.etag and self.etag.startswith('"') else self.modified
 
     @classmethod
-    def of(cls, url: str, headers: _Headers) -> _Notes:
+    def of(cls, url: str, headers: _Headers) -> Notes:
+        """Return what the headers of an answer say."""
         modified = headers.get("Last-Modified")
         age = (_moment(headers.get("Date")) or 0) - (_moment(modified) or 0)
         # A date validates only what did not change in the very second it was sent (8.8.2.2).
         return cls(url, headers.get("ETag"), modified if age >= 1 else None, _length(headers))
 
     @classmethod
-    def read(cls, target: Path) -> _Notes | None:
+    def read(cls, target: Path) -> Notes | None:
+        """Return what is known of the part of a file; None where that is nothing."""
         try:
             notes = cls(**json.loads(_notes_of(target).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -226,6 +228,7 @@ class _Notes:
         return notes if sound and isinstance(notes.length, int | None) else None
 
     def write(self, target: Path) -> None:
+        """Keep this beside the part of a file."""
         with repository.beside(_notes_of(target)) as beside:
             beside.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
@@ -235,7 +238,7 @@ class _Part:
 
     def __init__(self, target: Path) -> None:
         self.path = part_of(target)
-        self.notes = _Notes.read(target)
+        self.notes = Notes.read(target)
         self.target = target
         with self._writing():
             if target.is_dir():
@@ -257,7 +260,7 @@ class _Part:
         if kind is not None and not self.length:
             discard(self.target)
 
-    def start_over(self, notes: _Notes | None = None) -> None:
+    def start_over(self, notes: Notes | None = None) -> None:
         """Drop all bytes; those to come are what the notes say."""
         self._settle()
         with self._writing():
@@ -390,7 +393,7 @@ class _Transfer:
             if response.status_code in (200, 206):
                 self._check(response)
             if response.status_code == 200:
-                self._begin(_length(response.headers), _Notes.of(self.shown, response.headers))
+                self._begin(_length(response.headers), Notes.of(self.shown, response.headers))
             elif response.status_code in (206, 416):
                 self._begin(self._total_of(response, start), start=start)
             else:
@@ -513,7 +516,7 @@ class _Transfer:
         except OSError as error:
             raise self._error(f"cannot be read: {error.strerror}") from error
 
-    def _begin(self, total: int | None, notes: _Notes | None = None, *, start: int = 0) -> None:
+    def _begin(self, total: int | None, notes: Notes | None = None, *, start: int = 0) -> None:
         """Make the part ready for the bytes from start on."""
         self._check_size(total)
         self._total = self.size if total is None else total

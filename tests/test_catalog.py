@@ -23,7 +23,7 @@ import xarray as xr
 import yaml
 
 import deepbedmap
-from deepbedmap import catalog, registry, repository, schemas
+from deepbedmap import catalog, receipts, registry, repository, schemas
 from deepbedmap.errors import InvalidDataError, MissingDataError
 
 GENERATED = [
@@ -191,9 +191,10 @@ def write_files_of(args: dict[str, str], dataset: registry.Dataset, data: Path) 
     name = Path(args["path"]).name
     (file,) = (f for f in dataset.files if name == (f.filename if f.members else f.name))
     if file.members:
-        (folder / f"{name}.members").write_text("made_up.tif\n")
         name = file.members.replace("*", "made_up")
-        (folder / f"{file.filename}.members").write_text(f"{name}\n")
+        members = {name: receipts.Digest("0" * 64, 0)}
+        receipt = receipts.Receipt(None, None, None, receipts.now(), members=members)
+        receipt.write(folder / file.filename)
     write = write_outlines if Path(name).suffix in (".shp", ".gpkg", ".geojson") else write_raster
     write(folder / name, dataset)
 

@@ -74,7 +74,8 @@ def test_bare_call_prints_help_and_exits_with_2(call):
     "command",
     [
         *("list", "search", "show", "cite", "fetch", "points", "grid", "tiles", "convert"),
-        *("predict", "evaluate", "demo", "new", "validate", "catalog build", "catalog check"),
+        *("predict", "evaluate", "demo", "new", "validate", "verify"),
+        *("catalog build", "catalog check"),
     ],
 )
 def test_every_command_has_help_with_an_example(call, command):
@@ -167,9 +168,10 @@ def test_points_become_a_table(call, survey, tmp_path, name):
     code, out, _ = call("points", survey(), "--out", tmp_path / name)
     assert code == 0
     assert "1600 picks on 40 lines" in out
-    read = pd.read_csv if name.endswith(".csv") else pd.read_parquet
+    read = pd.read_csv if name.endswith(".csv") else gpd.read_parquet
     picks = read(tmp_path / name)
-    assert list(picks) == ["x", "y", "z", "line"]
+    geometry = [] if name.endswith(".csv") else ["geometry"]
+    assert list(picks) == ["x", "y", "z", "line", *geometry]
     assert len(picks) == 1600
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import tarfile
 import tracemalloc
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import shapely
 import xarray as xr
 import yaml
 
-from deepbedmap import rasters
+from deepbedmap import download, rasters, registry
 from deepbedmap.drivers import GridSource, PointsSource, RasterSource, VectorSource
 from deepbedmap.errors import InvalidDataError, MissingDataError
 
@@ -316,11 +317,16 @@ def test_what_came_out_of_an_archive_is_opened_by_the_archives_name(listed, data
     with pytest.raises(MissingDataError, match=r"dem\.tar\.gz: not there; ask the authors"):
         source.read()
     (data_dir / "misc").mkdir(parents=True)
-    raster(value=2).rio.to_raster(data_dir / "misc" / "some_dem.tif")
-    (data_dir / "misc" / "dem.tar.gz.members").write_text("some_dem.tif\n")
-    assert float(source.read().max()) == 10
-    raster().rio.to_raster(data_dir / "misc" / "other.tif")
-    (data_dir / "misc" / "dem.tar.gz.members").write_text("other.tif\nsome_dem.tif\n")
+    raster(value=2).rio.to_raster(data_dir / "some_dem.tif")
+    for names in (["some_dem.tif"], ["other.tif", "some_dem.tif"]):
+        with tarfile.open(data_dir / "misc" / "dem.tar.gz", "w:gz") as archive:
+            for name in names:
+                archive.add(data_dir / "some_dem.tif", name)
+        listing = registry.load(root)
+        (*_, path) = download.fetch("dem.tar.gz", registry=listing, data_dir=data_dir, again=True)
+        assert path.name == "some_dem.tif"
+        if len(names) == 1:
+            assert float(source.read().max()) == 10
     with pytest.raises(InvalidDataError, match=r"found other\.tif, some_dem\.tif"):
         source.read()
 

@@ -340,6 +340,13 @@ def test_a_broken_entry_is_named_with_file_line_entry_and_field(change, field, s
         ({"unpacked": "bed.txt"}, "unpacked"),
         ({"filename": "bed.zip"}, "unpacked"),
         ({"filename": "bed.tar.gz", "unpacked": "../bed.txt"}, "unpacked"),
+        ({"content_sha256": "0" * 64}, "content_sha256"),
+        ({"unpacked_sha256": "0" * 64}, "unpacked_sha256"),
+        *(
+            ({"filename": "b.zip", "unpacked": "b.txt", field: "0" * 63}, field)
+            for field in ("content_sha256", "unpacked_sha256")
+        ),
+        ({"filename": "b.zip", "members": "*", "unpacked_sha256": "0" * 64}, "unpacked_sha256"),
         ({"md5": "0"}, "md5"),
     ],
 )  # fmt: skip

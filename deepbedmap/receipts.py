@@ -1,0 +1,113 @@
+"""What was fetched: its checksum, and where and when it came from, kept beside the data.
+
+What the registry leaves open (a file without a checksum, an archive that its server packs anew
+for everyone) is checked against the receipt from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deepbedmap import repository
+
+FOLDER = ".fetched"
+"""Folder, beside the files, that holds their receipts."""
+
+_CHUNK = 2**20
+
+
+class Digest(NamedTuple):
+    """The checksum of a file, and its size."""
+
+    sha256: str
+    bytes: int
+
+
+def digest(path: Path, advance: Callable[[int], None] = lambda _: None) -> Digest:
+    """Return the checksum and the size of a file; tell how many bytes are read, as they are.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "bed.txt"
+    >>> _ = path.write_text("-1200")
+    >>> digest(path).bytes
+    5
+    """
+    sha256, count = hashlib.sha256(), 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            sha256.update(chunk)
+            count += len(chunk)
+            advance(len(chunk))
+    return Digest(sha256.hexdigest(), count)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was fetched, or found in place; None stands for what is not known.
+
+    Attributes
+    ----------
+    url
+        Where the bytes came from; None if a person put them there.
+    sha256, bytes
+        Of the file; of an archive None where only what was in it was there.
+    when
+        In UTC, as in ``2026-01-31T12:00:00Z``.
+    etag
+        What the server called this version.
+    content_sha256
+        Of an archive: :meth:`deepbedmap.archives.Archive.content_sha256`, where that is needed.
+    members
+        Of an archive: what landed in the folder, by name.
+    """
+
+    url: str | None
+    sha256: str | None
+    bytes: int | None
+    when: str
+    etag: str | None = None
+    content_sha256: str | None = None
+    members: dict[str, Digest] | None = None
+
+    @classmethod
+    def read(cls, target: Path) -> Receipt | None:
+        """Return the receipt of a file; None if there is none, or it cannot be read."""
+        try:
+            said = json.loads(path_of(target).read_text(encoding="utf-8"))
+            if said["members"] is not None:
+                said["members"] = {
+                    str(name): Digest(str(member["sha256"]), int(member["bytes"]))
+                    for name, member in said["members"].items()
+                }
+            receipt = cls(**said)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+        plain = all(Path(name).name == name for name in receipt.members or ())
+        return receipt if plain and isinstance(receipt.when, str) else None
+
+    def write(self, target: Path) -> None:
+        """Put the receipt of a file in its place."""
+        said: dict[str, Any] = asdict(self)
+        if self.members is not None:
+            said["members"] = {name: self.members[name]._asdict() for name in sorted(self.members)}
+        path_of(target).parent.mkdir(exist_ok=True)
+        with repository.beside(path_of(target)) as part:
+            part.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def path_of(target: Path) -> Path:
+    """Return where the receipt of a file is."""
+    return target.parent / FOLDER / f"{target.name}.json"
+
+
+def now() -> str:
+    """Return the time, as receipts have it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
