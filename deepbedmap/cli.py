@@ -452,13 +452,18 @@ def grid(
     tension: Annotated[float, typer.Option(min=0, max=1, help="Of the spline.")] = 0.35,
     max_gap: Annotated[int, typer.Option(min=0, help="Cells beyond data that are kept.")] = 3,
     region: Box = None,
+    method: Annotated[
+        str, typer.Option(help="gmt, or band: solved around the picks only.")
+    ] = "gmt",
 ) -> None:
     """Grid a survey: block medians, then a continuous-curvature spline in tension."""
     write = _raster_writer(out)
+    if method not in ("gmt", "band"):
+        raise typer.BadParameter("expected gmt or band", param_hint="--method")
     from deepbedmap.grids import grid_points
     from deepbedmap.points import read_points
 
-    z = grid_points(read_points(pipeline), spacing, tension, max_gap, region)
+    z = grid_points(read_points(pipeline), spacing, tension, max_gap, region, method)  # type: ignore[arg-type]
     write(z, out)
     typer.echo(f"{out}: {z.sizes['y']} x {z.sizes['x']} cells, {int(z.count())} with a bed")
 

@@ -80,7 +80,8 @@ def test_a_constant_stays_constant():
     ("columns", "rows", "spacing"),
     [(20, 20, 250.0), (37, 41, 250.0), (3, 2, 250.0), (23, 30, 100.0)],
 )
-def test_a_plane_is_recovered_where_it_is(columns, rows, spacing):
+@pytest.mark.parametrize("method", ["band", "gmt"])
+def test_a_plane_is_recovered_where_it_is(columns, rows, spacing, method):
     xmin, ymin = -1_500_000.0, 300_000.0
     region = (xmin, ymin, xmin + columns * spacing, ymin + rows * spacing)
 
@@ -88,7 +89,7 @@ def test_a_plane_is_recovered_where_it_is(columns, rows, spacing):
         return 100 + 0.02 * (x - xmin) - 0.05 * (y - ymin)
 
     points = one_pick_a_cell(plane, region, spacing)
-    grid = grids.grid_points(points, spacing=spacing, region=region)
+    grid = grids.grid_points(points, spacing=spacing, region=region, method=method)
     assert grid.shape == (rows, columns)
     x, y = np.meshgrid(grid.x, grid.y)
     np.testing.assert_allclose(grid, plane(x, y), rtol=0, atol=0.01)
@@ -136,9 +137,10 @@ def test_a_pick_on_the_region_s_far_edge_counts():
     assert float(grid[0, 0]) == 5
 
 
+@pytest.mark.parametrize("method", ["band", "gmt"])
 @pytest.mark.parametrize("jitter", [0, 1, 200])
 @pytest.mark.parametrize(("east", "north"), [(1, 0), (0, 1), (1, 0.37)])
-def test_a_straight_flight_line_stays_within_its_own_heights(jitter, east, north):
+def test_a_straight_flight_line_stays_within_its_own_heights(jitter, east, north, method):
     # GMT fits a plane first, and one straight line carries none: surface by itself gives heights
     # of thousands of kilometres here.
     t = np.linspace(0, 12_000, 600)
@@ -146,7 +148,7 @@ def test_a_straight_flight_line_stays_within_its_own_heights(jitter, east, north
     z = 500 * np.sin(t / 1500) + 0.01 * t
     points = picks(1e6 + east * t + wander[0], north * t + wander[1], z)
     around = np.add(grids.region_of(points), (-2000, -2000, 2000, 2000))
-    grid = grids.grid_points(points, region=tuple(around))
+    grid = grids.grid_points(points, region=tuple(around), method=method)
     assert grid.count() > 400
     assert z.min() - 20 < float(grid.min()) < -400
     assert 400 < float(grid.max()) < z.max() + 20
@@ -217,6 +219,21 @@ def test_no_points_have_no_region():
         grids.region_of(picks([], [], []))
 
 
+def test_both_methods_keep_the_same_cells_and_say_which_they_are(bed_79n):
+    band, gmt = (grids.grid_points(bed_79n, method=method) for method in ("band", "gmt"))
+    np.testing.assert_array_equal(np.isnan(band), np.isnan(gmt))
+    assert root_mean_square((band - gmt).to_numpy()) < 2
+    said = [json.loads(grid.attrs["provenance"])["method"] for grid in (band, gmt)]
+    assert "around" in said[0]
+    assert "GMT" in said[1]
+
+
+def test_an_unknown_method_is_a_wrong_call():
+    points = one_pick_a_cell(lambda x, _: x, (0, 0, 1000, 1000))
+    with pytest.raises(ValueError, match="'kriging' must be one of band, gmt"):
+        grids.grid_points(points, method="kriging")
+
+
 def test_a_region_of_broken_cells_is_a_wrong_call():
     points = one_pick_a_cell(lambda x, _: x, (0, 0, 1000, 1000))
     for region in ((0, 0, 1100, 1000), (1000, 0, 0, 1000)):
@@ -238,13 +255,14 @@ def test_the_original_s_two_steps_give_the_reference(bed_79n, reference):
     assert (np.isnan(grid.to_numpy()) == np.isnan(reference["z"])).mean() >= 0.995
 
 
-def test_a_survey_s_grid_agrees_with_the_reference(bed_79n, reference):
+@pytest.mark.parametrize("method", ["band", "gmt"])
+def test_a_survey_s_grid_agrees_with_the_reference(bed_79n, reference, method):
     """Within what the two steps of the original differ in.
 
     The reference lacks the first record; its coordinates passed through single precision, which
     moves some picks to other blocks; and its mask is GMT's, from block medians and not from cells.
     """
-    grid = grids.grid_points(bed_79n, region=REGION_79N)
+    grid = grids.grid_points(bed_79n, region=REGION_79N, method=method)
     np.testing.assert_allclose(grid.x, reference["x"])
     np.testing.assert_allclose(grid.y, reference["y"])
     difference = grid.to_numpy() - reference["z"]
