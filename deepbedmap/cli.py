@@ -244,7 +244,7 @@ def fetch(
     They land in highres/, lowres/ and misc/ under --data-dir, else $DEEPBEDMAP_DATA_DIR, else in
     the checkout, else in the user's cache. What is here and right is not fetched again.
 
-    A fetch that was cut off, even by a power failure, goes on where it stopped: run it again. What
+    A fetch that was cut off, even by SIGKILL, goes on where it stopped: run it again. What
     is not whole yet is called FILE.part. Two that run at once share the work. Each file gets a
     receipt, .fetched/FILE.json beside it: its checksum, where it came from and when. Where the
     registry has no checksum, a later fetch, and `deepbedmap verify`, go by the receipt.
