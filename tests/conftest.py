@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+from deepbedmap import cli, registry
+
+Call = Callable[..., tuple[int, str, str]]
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -32,3 +42,54 @@ def shared_reference() -> Path:
 def shared_datasets() -> Path:
     """Facts for the registry."""
     return _folder("datasets")
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run the command line; give exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["deepbedmap", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def listed_datasets(tmp_path: Path) -> Callable[..., registry.Registry]:
+    """Make a registry of entries."""
+
+    def listed(*entries: dict[str, Any]) -> registry.Registry:
+        path = tmp_path / "data_list.yml"
+        content = {"schema_version": 2, "datasets": list(entries)}
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return registry.load(path)
+
+    return listed
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Make a certificate of this machine, which nobody vouches for, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("a certificate is made with openssl, which is not on this machine")
+    folder = tmp_path_factory.mktemp("tls")
+    pair = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+            *("-out", str(pair[0]), "-keyout", str(pair[1])),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=20,
+    )
+    return pair

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
-import yaml
 
 from deepbedmap import citation, cli, rasters, registry
 from deepbedmap.errors import InvalidDataError, MissingDataError
@@ -38,29 +37,16 @@ def survey(citekey: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def listed(tmp_path: Path) -> Listed:
-    def listed(*entries: dict[str, Any]) -> Registry:
-        path = tmp_path / "data_list.yml"
-        content = {"schema_version": 2, "datasets": list(entries)}
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-        return registry.load(path)
-
-    return listed
+def listed(listed_datasets: Listed) -> Listed:
+    return listed_datasets
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(call):
     """Run `deepbedmap cite`; give code, output and errors."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["deepbedmap", "cite", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        return call("cite", *arguments)
 
     return run
 

@@ -15,7 +15,6 @@ import torch
 import xarray as xr
 
 from deepbedmap import rasters, registry
-from deepbedmap.cli import main
 from deepbedmap.model import checkpoints
 from deepbedmap.model.networks import Generator
 
@@ -24,23 +23,6 @@ PICKS = "x,y,bed\n" + "\n".join(
     for y in range(0, 10_000, 250)
     for x in range(0, 10_000, 250)
 )
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command line; give exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["deepbedmap", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 @pytest.fixture

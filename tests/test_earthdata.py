@@ -3,8 +3,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import shutil
-import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -68,25 +66,6 @@ def install(monkeypatch: pytest.MonkeyPatch):
         return package
 
     return install
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("a certificate is made with openssl, which is not on this machine")
-    pair = tuple(tmp_path_factory.mktemp("tls") / name for name in ("certificate.pem", "key.pem"))
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
-            *("-out", str(pair[0]), "-keyout", str(pair[1])),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=20,
-    )
-    return pair
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from typing import Any
 import numpy as np
 import pyproj
 import pytest
-import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from deepbedmap import cli, registry
+from deepbedmap import registry
 from deepbedmap.registry import Registry
 
 Listed = Callable[..., Registry]
@@ -38,31 +36,18 @@ def survey(citekey: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def listed(tmp_path: Path) -> Listed:
-    def listed(*entries: dict[str, Any]) -> Registry:
-        path = tmp_path / "data_list.yml"
-        content = {"schema_version": 2, "datasets": list(entries)}
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-        return registry.load(path)
-
-    return listed
+def listed(listed_datasets: Listed) -> Listed:
+    return listed_datasets
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(call, monkeypatch):
     """Run the command line on a registry (or the bundled one); give code, output and errors."""
 
     def run(*arguments: object, of: Registry | None = None) -> tuple[int, str, str]:
         if of is not None:
             monkeypatch.setattr(registry, "load", lambda: of)
-        monkeypatch.setattr(sys, "argv", ["deepbedmap", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        return call(*arguments)
 
     return run
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 import yaml
@@ -9,7 +8,6 @@ from packing import PICKS, zipped
 from test_download import sha256
 
 from deepbedmap import download, registry
-from deepbedmap.cli import main
 from deepbedmap.errors import InvalidDataError
 
 
@@ -135,20 +133,13 @@ def test_a_name_that_the_registry_does_not_have_is_an_error(verify):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, listing, tmp_path):
+def call(call, monkeypatch, listing, tmp_path):
     """Run the command line; give exit code, standard output and standard error."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         folder = ["--data-dir", str(tmp_path / "data")]
         monkeypatch.setattr(registry, "load", lambda _=None: listing)
-        monkeypatch.setattr(sys, "argv", ["deepbedmap", *map(str, arguments), *folder])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        return call(*arguments, *folder)
 
     return run
 
