@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from servers import Server
 
 from deepbedmap import cli, registry
 
@@ -93,3 +94,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         timeout=20,
     )
     return pair
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Start a server on this machine that answers as a test tells it to."""
+    server = Server()
+    yield server
+    server.stop()

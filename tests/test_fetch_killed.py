@@ -13,14 +13,13 @@ import tarfile
 import time
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 import pytest
 import yaml
-from servers import Answer, Exchange, Server
+from servers import Answer, Exchange
 from urllib3.connection import HTTPConnection
 
 from deepbedmap import download, registry
@@ -37,13 +36,6 @@ def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["deepbedmap.download", "pytest"])
     return context
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -71,13 +71,6 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def secure(certificate: tuple[Path, Path]) -> Iterator[Server]:
     server = Server(certificate)
     yield server
