@@ -453,8 +453,8 @@ def grid(
     max_gap: Annotated[int, typer.Option(min=0, help="Cells beyond data that are kept.")] = 3,
     region: Box = None,
     method: Annotated[
-        str, typer.Option(help="gmt, or band: solved around the picks only.")
-    ] = "gmt",
+        str, typer.Option(help="band: solved around the picks only; or gmt: GMT's surface.")
+    ] = "band",
 ) -> None:
     """Grid a survey: block medians, then a continuous-curvature spline in tension."""
     write = _raster_writer(out)

@@ -92,7 +92,7 @@ def grid_points(
     tension: float = 0.35,
     max_gap: int = 3,
     region: Bounds | None = None,
-    method: Literal["band", "gmt"] = "gmt",
+    method: Literal["band", "gmt"] = "band",
 ) -> xr.DataArray:
     """Grid picks with block medians and a continuous-curvature spline in tension.
 
@@ -113,9 +113,9 @@ def grid_points(
     region
         Outer edges (xmin, ymin, xmax, ymax), whole cells apart; :func:`region_of` by default.
     method
-        ``gmt`` solves the spline by GMT's surface, over the whole region. ``band`` solves it around
-        the picks only (:mod:`deepbedmap.spline`): time and memory follow the survey, but for the
-        grid that is returned. By its defaults GMT stops some 1 m RMS from its own converged result;
+        ``band`` solves the spline around the picks only (:mod:`deepbedmap.spline`): time and memory
+        follow the survey, but for the grid that is returned. ``gmt`` solves it by GMT's surface,
+        over the whole region. By its defaults GMT stops some 1 m RMS from its own converged result;
         ``band`` comes within 0.5 m of it.
 
     Returns
