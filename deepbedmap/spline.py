@@ -7,10 +7,11 @@ between nodes after Briggs (1974, doi 10.1190/1.1440410).
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,14 +31,18 @@ _njit_fused: Callable[[_Function], _Function] = numba.njit(
     nogil=True, cache=True, fastmath={"contract"}
 )
 
+MARGIN = 128
+"""Cells around a part of a region within which data bear on it directly."""
+
 _COARSEST = 16  # nodes that the data span on the coarsest grid, at most
+_SHARED = 3  # times that the spacing is halved within a part: the coarser grids are of all data
 _FRAME = 2  # nodes that the stencil reaches
 _ON_NODE = 0.05  # cells: data nearer than this to a node fix it, as in GMT
 _OVERRELAXATION = 1.9
 _CAREFUL = 1.4  # when that diverges
-# Nodes a chunk, and sweeps of a chunk before its neighbours' turn. Chunks depend on the data alone,
-# never on the number of threads, and so does the result.
-_CHUNK = 32_768
+# Rows a chunk, and sweeps of a chunk before its neighbours' turn. Chunks end at the same rows in
+# any part of a region and for any number of threads, and so the result does not depend on either.
+_CHUNK = 64
 _TURN = 8
 _COARSEST_TURNS = 100
 # Heights may leave the data's range by this many times its width.
@@ -219,42 +224,187 @@ def solve(
     >>> solve(x, y, 100 + 2 * x - y).grid((9, 11))[4, ::5].tolist()
     [96.0, 106.0, 116.0]
     """
-    if not 0 <= tension <= 1 or reach < 5 or sweeps < 1 or (threads is not None and threads < 1):
+    with _pool(threads) as pool:
+        coarse, levels = _coarsest_first(x, y, z, _Plan(shape, tension, reach, sweeps), pool)
+        return _finer(coarse, levels, pool)
+
+
+class _Plan(NamedTuple):
+    """What :func:`solve` was asked for."""
+
+    shape: tuple[int, int] | None
+    tension: float
+    reach: int
+    sweeps: int
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """The coarser grids of a spline, solved: any part of the finest one follows from them.
+
+    Attributes
+    ----------
+    band
+        Heights less the trend, at nodes ``spacing`` cells apart.
+    spacing
+        8 cells, or less where the data span few.
+    trend
+        Of the heights: a constant, and slopes along x and y.
+    bounds
+        What heights less the trend keep to.
+    plan
+        What was asked for.
+    """
+
+    band: Band
+    spacing: int
+    trend: tuple[float, float, float]
+    bounds: tuple[float, float]
+    plan: _Plan
+
+
+def solve_coarse(
+    x: Floats,
+    y: Floats,
+    z: Floats,
+    shape: tuple[int, int] | None = None,
+    tension: float = 0.35,
+    reach: int = 20,
+    sweeps: int = 280,
+    threads: int | None = None,
+) -> Coarse:
+    """Solve the coarser grids of the spline through all data, for :func:`refine`.
+
+    Parameters, and errors, are those of :func:`solve`. Time and memory are a fraction of its, and
+    the result is small enough to send to other machines.
+    """
+    with _pool(threads) as pool:
+        return _coarsest_first(x, y, z, _Plan(shape, tension, reach, sweeps), pool)[0]
+
+
+def refine(
+    coarse: Coarse,
+    x: Floats,
+    y: Floats,
+    z: Floats,
+    window: tuple[int, int, int, int],
+    threads: int | None = None,
+) -> Band:
+    """Heights of the spline at the nodes around the data of a part of the region.
+
+    Parameters
+    ----------
+    coarse
+        Of all data, with all parameters.
+    x, y, z
+        Those data, as :func:`solve_coarse` got them, that lie within :data:`MARGIN` cells of the
+        window; more do no harm.
+    window
+        First row and column, last row and column of its nodes.
+    threads
+        As of :func:`solve`.
+
+    Returns
+    -------
+    Band
+        The nodes around those data. In the window the heights are those that :func:`solve` gives,
+        but for what is left, at a distance of MARGIN, of the difference between the coarser grids
+        and the finest: some 1/10,000 of the relief. So parts that are solved one by one join.
+
+    Raises
+    ------
+    ValueError
+        As :func:`solve`; no data so near to the window.
+
+    Examples
+    --------
+    >>> x, y = np.arange(900.0), np.arange(900.0) % 30
+    >>> z = 100 * np.sin(x / 50)
+    >>> part = refine(solve_coarse(x, y, z), x, y, z, (0, 400, 29, 500)).grid((30, 900))
+    >>> whole = solve(x, y, z).grid((30, 900))
+    >>> bool(np.abs(part - whole)[:, 400:501].max() < 0.1)
+    True
+    """
+    x, y, z = _checked(x, y, z)
+    _require_inside(x, y, coarse.plan.shape)
+    row, column = _nearest(y, 1), _nearest(x, 1)
+    south, west, north, east = window
+    beside = (row >= south - MARGIN) & (row <= north + MARGIN)
+    beside &= (column >= west - MARGIN) & (column <= east + MARGIN)
+    if not beside.any():
+        raise ValueError(f"no data within {MARGIN} cells of the window {window}")
+    x, y, z = x[beside], y[beside], z[beside]
+    data = _data_of(x, y, z, np.ones(len(x)), 1)
+    levels = _nested(_less_trend(data, coarse.trend), coarse.spacing)
+    with _pool(threads) as pool:
+        return _finer(coarse, levels, pool)
+
+
+def _pool(threads: int | None) -> AbstractContextManager[ThreadPoolExecutor | None]:
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads {threads} must not be under 1")
+    threads = threads or numba.config.NUMBA_NUM_THREADS
+    return ThreadPoolExecutor(threads) if threads > 1 else nullcontext()
+
+
+def _coarsest_first(
+    x: Floats, y: Floats, z: Floats, plan: _Plan, pool: ThreadPoolExecutor | None
+) -> tuple[Coarse, list[_Data]]:
+    """The coarser grids, solved, and the data of the finer ones, from the finest on."""
+    if not 0 <= plan.tension <= 1 or plan.reach < 5 or plan.sweeps < 1:
         raise ValueError(
-            f"tension {tension} must lie in 0 to 1, reach {reach} not under 5,"
-            f" sweeps {sweeps} and threads {threads} not under 1"
+            f"tension {plan.tension} must lie in 0 to 1, reach {plan.reach} not under 5,"
+            f" sweeps {plan.sweeps} not under 1"
         )
     x, y, z = _checked(x, y, z)
+    _require_inside(x, y, plan.shape)
     data = _data_of(x, y, z, np.ones(len(x)), 1)
     trend = _trend(data.x, data.y, data.z)
-    residual = data.z - (trend[0] + trend[1] * data.x + trend[2] * data.y)
-    data = data._replace(z=residual)
-    spacings = [1]
-    levels = [data]
-    columns, rows = (None, None) if shape is None else (shape[1] - 1, shape[0] - 1)
-    for nodes, last in ((data.column, columns), (data.row, rows)):
-        if last is not None and (nodes.min() < 0 or nodes.max() > last):
-            raise ValueError(f"data lie outside the region of {shape} nodes")
-    while max(np.ptp(data.column), np.ptp(data.row)) >= _COARSEST:
-        spacings.append(2 * spacings[-1])
-        data = _data_of(data.x, data.y, data.z, data.number, spacings[-1])
-        levels.append(data)
-    low, high = residual.min(), residual.max()
-    margin = _OVERSHOOT * (high - low) + 1e-5 * np.abs(residual).max()
-    bounds = low - margin, high + margin
-    threads = threads or numba.config.NUMBA_NUM_THREADS
+    levels = _nested(_less_trend(data, trend))
+    low, high = levels[0].z.min(), levels[0].z.max()
+    margin = _OVERSHOOT * (high - low) + 1e-5 * max(abs(low), abs(high))
+    bounds = float(low - margin), float(high + margin)
+    finer = min(_SHARED, len(levels) - 1)
     band: Band | None = None
-    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
-        for spacing, data in zip(spacings[::-1], levels[::-1], strict=True):
-            # Without this scaling a coarse grid would be stiffer than the finest one.
-            scaled = tension / (tension + (1 - tension) / spacing**2)
-            turns = max(1, (sweeps if spacing == 1 else sweeps // 3) // _TURN)
-            box = _Box(*_edges(columns, spacing), *_edges(rows, spacing))
-            rates = scaled, tension, reach, turns
-            band = _level(data, spacing, box, rates, band, bounds, pool)
+    for level in range(len(levels) - 1, finer - 1, -1):
+        band = _level(levels[level], 2**level, plan, band, bounds, pool)
     assert band is not None  # noqa: S101 - there is at least one level
-    _add_plane(band.runs, band.values, *trend)
-    return band
+    return Coarse(band, 2**finer, trend, bounds, plan), levels[:finer]
+
+
+def _finer(coarse: Coarse, levels: list[_Data], pool: ThreadPoolExecutor | None) -> Band:
+    """The finer grids; the heights, trend included, on the last of them."""
+    band = coarse.band
+    for level in range(len(levels) - 1, -1, -1):
+        band = _level(levels[level], 2**level, coarse.plan, band, coarse.bounds, pool)
+    heights = Band(band.runs, band.values.copy())
+    _add_plane(heights.runs, heights.values, *coarse.trend)
+    return heights
+
+
+def _require_inside(x: Floats, y: Floats, shape: tuple[int, int] | None) -> None:
+    if shape is not None:
+        for values, count in ((x, shape[1]), (y, shape[0])):
+            nodes = _nearest(values, 1)
+            if nodes.min() < 0 or nodes.max() >= count:
+                raise ValueError(f"data lie outside the region of {shape} nodes")
+
+
+def _less_trend(data: _Data, trend: tuple[float, float, float]) -> _Data:
+    return data._replace(z=data.z - (trend[0] + trend[1] * data.x + trend[2] * data.y))
+
+
+def _nested(data: _Data, spacing: int | None = None) -> list[_Data]:
+    """The data on grids of 1, 2, 4... cells: those under a spacing, or until one spans them all."""
+    levels = [data]
+    while (
+        2 ** len(levels) < spacing
+        if spacing
+        else max(np.ptp(data.column), np.ptp(data.row)) >= _COARSEST
+    ):
+        data = _data_of(data.x, data.y, data.z, data.number, 2 ** len(levels))
+        levels.append(data)
+    return levels if spacing != 1 else []
 
 
 class _Box(NamedTuple):
@@ -441,18 +591,22 @@ def _offsets(runs: Runs) -> Integers:
 def _level(
     data: _Data,
     spacing: int,
-    box: _Box,
-    rates: tuple[float, float, int, int],
+    plan: _Plan,
     coarser: Band | None,
     bounds: tuple[float, float],
     pool: ThreadPoolExecutor | None,
 ) -> Band:
-    tension, edge_tension, reach, turns = rates
+    """The grid whose nodes are so many cells apart."""
+    # Without this scaling a coarse grid would be stiffer than the finest one.
+    tension = plan.tension / (plan.tension + (1 - plan.tension) / spacing**2)
+    turns = max(1, (plan.sweeps if spacing == 1 else plan.sweeps // 3) // _TURN)
+    columns, rows = (None, None) if plan.shape is None else (plan.shape[1] - 1, plan.shape[0] - 1)
+    box = _Box(*_edges(columns, spacing), *_edges(rows, spacing))
     nodes = _runs_of(data.row, data.column)
     if coarser is None:
         nodes = _rectangle(nodes)
-    active = _clip(_dilate(nodes, reach), box, 0)
-    stored = _clip(_dilate(nodes, reach + _FRAME), box, _FRAME)
+    active = _clip(_dilate(nodes, plan.reach), box, 0)
+    stored = _clip(_dilate(nodes, plan.reach + _FRAME), box, _FRAME)
     offsets = _offsets(stored)
     chunks = list(_chunks(active))
     around = _rows_around(active, stored, offsets)
@@ -468,7 +622,7 @@ def _level(
             values[:] = np.average(data.z, weights=data.number)
         else:
             _refine(values, stored, offsets, coarser.runs, _offsets(coarser.runs), coarser.values)
-        factors = np.array([surface, edge_tension, relaxation], np.float32)
+        factors = np.array([surface, plan.tension, relaxation], np.float32)
         terms = _terms(data, spacing, np.float32(surface), on_node)
         for _ in range(turns if coarser else _COARSEST_TURNS):
             for parity in (0, 1):
@@ -522,15 +676,12 @@ def _extremes(values: Any, active: Any, around: Any) -> Any:
 
 def _chunks(active: Runs) -> Iterator[tuple[int, int]]:
     """First and last run of chunks of whole rows, at least as many as the stencil reaches."""
-    size = np.concatenate([[0], np.cumsum(active.stop - active.start)])[active.first]
-    row, rows = 0, len(active.first) - 1
-    while row < rows:
-        end = int(np.searchsorted(size, size[row] + _CHUNK))
-        end = min(max(end, row + _FRAME), rows)
-        if rows - end < _FRAME:
-            end = rows
+    rows = len(active.first) - 1
+    cuts = np.arange(active.top // _CHUNK + 1, (active.top + rows) // _CHUNK + 1) * _CHUNK
+    cuts = cuts[(cuts - active.top >= _FRAME) & (active.top + rows - cuts >= _FRAME)]
+    edges = [0, *(cuts - active.top).tolist(), rows]
+    for row, end in itertools.pairwise(edges):
         yield int(active.first[row]), int(active.first[end])
-        row = end
 
 
 def _each(pool: ThreadPoolExecutor | None, calls: list[tuple[Any, ...]]) -> None:

@@ -353,3 +353,49 @@ def test_data_outside_the_region_are_refused():
 def test_parameters_out_of_range_are_a_wrong_call(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         spline.solve(np.zeros(1), np.zeros(1), np.zeros(1), **wrong)
+
+
+def test_parts_that_are_refined_one_by_one_join_to_what_is_solved_as_a_whole():
+    x, y, z = blocks(survey(lines=40, length=600.0))
+    shape = (601, 601)
+    whole = spline.solve(x, y, z, shape=shape, sweeps=80).grid(shape)
+    coarse = spline.solve_coarse(x, y, z, shape=shape, sweeps=80)
+    joined = np.full(shape, np.nan, np.float32)
+    for south, north in ((0, 299), (300, 600)):
+        for west, east in ((0, 299), (300, 600)):
+            window = (south, west, north, east)
+            beside = (x > west - 130) & (x < east + 130) & (y > south - 130) & (y < north + 130)
+            part = spline.refine(coarse, x[beside], y[beside], z[beside], window, threads=1)
+            kept = np.s_[south : north + 1, west : east + 1]
+            joined[kept] = part.grid(shape)[kept]
+    kept = near(x, y, shape)
+    difference = np.abs(joined - whole)[kept]
+    assert difference.max() < 5e-4 * np.ptp(z)
+    assert difference.mean() < 1e-5 * np.ptp(z)
+
+
+def test_a_part_does_not_depend_on_data_far_from_it_once_the_coarse_grids_are_solved():
+    x, y, z = blocks(survey(lines=30, length=600.0))
+    coarse = spline.solve_coarse(x, y, z, sweeps=40)
+    window = (0, 0, 200, 200)
+    given = np.maximum(x, y) < 200.5 + spline.MARGIN
+    part, all_of_it = (
+        spline.refine(coarse, x[kept], y[kept], z[kept], window, threads=threads)
+        for kept, threads in ((given, 1), (np.full(len(x), True), 2))
+    )
+    np.testing.assert_array_equal(part.values, all_of_it.values)
+
+
+def test_few_data_are_solved_by_the_coarsest_grid_alone():
+    x, y, z = np.array([0.0, 5, 0]), np.array([0.0, 0, 5]), np.array([1.0, 6, 11])
+    coarse = spline.solve_coarse(x, y, z)
+    again = [spline.refine(coarse, x, y, z, (0, 0, 5, 5)) for _ in range(2)]
+    np.testing.assert_array_equal(again[0].values, again[1].values)
+    np.testing.assert_array_equal(again[0].values, spline.solve(x, y, z).values)
+
+
+def test_a_part_without_data_near_is_a_wrong_call():
+    x, y, z = blocks(survey(lines=4))
+    coarse = spline.solve_coarse(x, y, z, sweeps=8)
+    with pytest.raises(ValueError, match="no data within 128 cells of the window"):
+        spline.refine(coarse, x, y, z, (1000, 1000, 1200, 1200))
