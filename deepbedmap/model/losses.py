@@ -1,13 +1,19 @@
 """Losses of the generator and the discriminator, and the measures they are watched by.
 
-As in Leong & Horgan (2020), doi 10.5194/tc-14-3687-2020. Everything is
-differentiable and computed in the dtype of its input; beds are (n, 1, h, w) in metres.
+As in Leong & Horgan (2020), doi 10.5194/tc-14-3687-2020. Everything is differentiable and computed
+in the dtype of the surveyed bed or of the prior, whatever that of the generated bed is; beds are
+(n, 1, h, w) in metres.
+
+A ``mask``, bool and of the shape of the beds, says where the bed was surveyed: elsewhere
+``y_true`` may hold anything, NaN too, and changes neither value nor gradient. Without a mask all
+cells were surveyed. Where no cell was, nothing differs, and every measure is that of equal beds.
 """
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,21 +23,80 @@ TOPOGRAPHIC_WEIGHT = 2e-3
 STRUCTURAL_WEIGHT = 5.25
 
 
-def content_loss(y_pred: Tensor, y_true: Tensor) -> Tensor:
-    """Mean absolute difference between two beds, in metres.
+def masked_mean(values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Sum and count of the values that count, which make a mean once processes have added theirs.
+
+    Parameters
+    ----------
+    values
+        Any shape, finite (a NaN that is masked would still spoil the gradient).
+    mask
+        bool, of the same shape: which values count.
+
+    Returns
+    -------
+    tuple of Tensor
+        The sum and the number of values, both of the values' dtype.
 
     Examples
     --------
-    >>> import torch
+    >>> total, count = masked_mean(torch.tensor([1.0, 2.0, 6.0]), torch.tensor([True, False, True]))
+    >>> (total / count).item()
+    3.5
+    """
+    if mask is None:
+        return values.sum(), values.new_full((), values.numel())
+    return values.masked_fill(~mask, 0).sum(), mask.sum().to(values.dtype)
+
+
+def fill_gaps(y_true: Tensor, y_pred: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Surveyed beds whose gaps show the generated bed, so that a discriminator sees no gap.
+
+    Judged beside ``y_pred`` itself, a filled bed differs from it where it was surveyed and nowhere
+    else: the gaps, whatever their shape, tell nothing about which is which.
+
+    Returns
+    -------
+    Tensor
+        As ``y_true``. ``y_pred`` counts as a constant here, and gets no gradient.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ, or the mask is not bool.
+
+    Examples
+    --------
+    >>> y_true, y_pred = torch.tensor([5.0, torch.nan]), torch.tensor([1.0, 2.0])
+    >>> fill_gaps(y_true, y_pred, torch.tensor([True, False]))
+    tensor([5., 2.])
+    """
+    _check_same_shape(y_pred, y_true)
+    if mask is None:
+        return y_true
+    if mask.shape != y_true.shape or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask: expected bool of shape {tuple(y_true.shape)} as y_true, "
+            f"found {mask.dtype} of shape {tuple(mask.shape)}"
+        )
+    return torch.where(mask, y_true, y_pred.detach().to(y_true.dtype))
+
+
+def content_loss(y_pred: Tensor, y_true: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Mean absolute difference between two beds over the surveyed cells of all tiles, in metres.
+
+    Examples
+    --------
     >>> content_loss(torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])).item()
     2.5
     """
-    _check_same_shape(y_pred, y_true)
-    return functional.l1_loss(y_pred, y_true)
+    return _mean((y_pred.to(y_true.dtype) - fill_gaps(y_true, y_pred, mask)).abs(), mask)
 
 
 def topographic_loss(y_pred: Tensor, x: Tensor) -> Tensor:
     """Mean absolute difference between means over 4 x 4 predicted cells and the prior below them.
+
+    It takes no mask: the prior is known everywhere.
 
     Parameters
     ----------
@@ -48,11 +113,10 @@ def topographic_loss(y_pred: Tensor, x: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> topographic_loss(torch.ones(1, 1, 36, 36), torch.zeros(1, 1, 9, 9)).item()
     1.0
     """
-    means = functional.avg_pool2d(y_pred, kernel_size=4)
+    means = functional.avg_pool2d(y_pred.to(x.dtype), kernel_size=4)
     rows, columns = means.shape[-2:]
     if x.shape[-2:] == (rows + 2, columns + 2):
         x = x[..., 1:-1, 1:-1]
@@ -64,12 +128,10 @@ def topographic_loss(y_pred: Tensor, x: Tensor) -> Tensor:
     return functional.l1_loss(means, x)
 
 
-def ssim(y_pred: Tensor, y_true: Tensor, window: int = 9) -> Tensor:
+def ssim(y_pred: Tensor, y_true: Tensor, window: int = 9, *, mask: Tensor | None = None) -> Tensor:
     """Mean structural similarity: 1 for equal beds, about 0 for unrelated ones.
 
-    Means, variances (divided by the count) and covariance are taken over a uniform window moved
-    cell by cell; c1 = 0.01^2 and c2 = 0.03^2. They are computed about the tile's own mean, so
-    that a bed at -2000 m loses no digits.
+    The mean of :func:`ssim_map` over the windows all of whose cells were surveyed.
 
     Parameters
     ----------
@@ -77,24 +139,50 @@ def ssim(y_pred: Tensor, y_true: Tensor, window: int = 9) -> Tensor:
         Beds, (n, 1, h, w) with h and w at least ``window``.
     window
         Cells along a side of the window.
+    mask
+        Where the bed was surveyed.
 
     Returns
     -------
     Tensor
         One value.
 
-    References
-    ----------
-    Wang et al. (2004), doi 10.1109/TIP.2003.819861.
-
     Examples
     --------
-    >>> import torch
     >>> bed = torch.rand(1, 1, 36, 36)
     >>> round(ssim(bed, bed).item(), 5)
     1.0
     """
-    _check_same_shape(y_pred, y_true)
+    return 1 - structural_loss(y_pred, y_true, window, mask=mask)
+
+
+def ssim_map(
+    y_pred: Tensor, y_true: Tensor, window: int = 9, *, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Structural similarity of every window, and which windows were surveyed whole.
+
+    Means, variances (divided by the count) and covariance are taken over a uniform window moved
+    cell by cell; c1 = 0.01^2 and c2 = 0.03^2. They are computed about the tile's own mean, so
+    that a bed at -2000 m loses no digits. A window with a gap is left out rather than judged by
+    the cells it has left: moments of a few cells beside a line of flight are another measure, and
+    of a single cell they are no measure at all.
+
+    Returns
+    -------
+    tuple
+        The similarities, (n, 1, h - window + 1, w - window + 1), finite everywhere, and a mask of
+        the same shape; None without a mask.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ, or the beds are smaller than the window.
+
+    References
+    ----------
+    Wang et al. (2004), doi 10.1109/TIP.2003.819861.
+    """
+    y_true, y_pred = fill_gaps(y_true, y_pred, mask), y_pred.to(y_true.dtype)
     if min(y_pred.shape[-2:]) < window:
         raise ValueError(
             f"y_pred: expected at least {window} x {window} cells, found {tuple(y_pred.shape)}"
@@ -114,25 +202,40 @@ def ssim(y_pred: Tensor, y_true: Tensor, window: int = 9) -> Tensor:
     pred_mean, true_mean = pred_mean + pred_level, true_mean + true_level
     luminance = (2 * pred_mean * true_mean + c1) / (pred_mean**2 + true_mean**2 + c1)
     structure = (2 * covariance + c2) / (pred_variance + true_variance + c2)
-    return (luminance * structure).mean()
+    whole = None
+    if mask is not None:
+        whole = functional.max_pool2d((~mask).float(), window, stride=1) == 0
+    return luminance * structure, whole
 
 
-def structural_loss(y_pred: Tensor, y_true: Tensor) -> Tensor:
-    """One less the structural similarity: 0 for equal beds."""
-    return 1 - ssim(y_pred, y_true)
+def structural_loss(
+    y_pred: Tensor, y_true: Tensor, window: int = 9, *, mask: Tensor | None = None
+) -> Tensor:
+    """One less the structural similarity: 0 for equal beds, and where no window is surveyed whole.
+
+    Parameters are those of :func:`ssim`.
+    """
+    similarity, whole = ssim_map(y_pred, y_true, window, mask=mask)
+    return _mean(1 - similarity, whole)
 
 
-def psnr(y_pred: Tensor, y_true: Tensor, data_range: float = 2.0**32) -> Tensor:
+def psnr(
+    y_pred: Tensor,
+    y_true: Tensor,
+    data_range: float = 2.0**32,
+    *,
+    mask: Tensor | None = None,
+) -> Tensor:
     """Peak signal-to-noise ratio in decibels; the original took 2^32 as the range of the data.
 
     Examples
     --------
-    >>> import torch
     >>> round(psnr(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)).item(), 3)
     192.659
     """
-    _check_same_shape(y_pred, y_true)
-    return 20 * math.log10(data_range) - 10 * functional.mse_loss(y_pred, y_true).log10()
+    difference = y_pred.to(y_true.dtype) - fill_gaps(y_true, y_pred, mask)
+    square = _mean(difference.square(), mask)
+    return 20 * math.log10(data_range) - 10 * square.log10()
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -141,7 +244,8 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     Parameters
     ----------
     real_logits, fake_logits
-        What the discriminator makes of surveyed and of generated beds, (n, 1).
+        What the discriminator makes of surveyed beds (their gaps filled, see :func:`fill_gaps`)
+        and of generated beds, (n, 1).
 
     Returns
     -------
@@ -155,7 +259,6 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> logits = torch.zeros(4, 1)
     >>> round(discriminator_loss(logits, logits).item(), 4)
     1.3863
@@ -181,6 +284,7 @@ def generator_loss(
     real_logits: Tensor,
     x: Tensor,
     *,
+    mask: Tensor | None = None,
     content_weight: float = CONTENT_WEIGHT,
     adversarial_weight: float = ADVERSARIAL_WEIGHT,
     topographic_weight: float = TOPOGRAPHIC_WEIGHT,
@@ -193,9 +297,11 @@ def generator_loss(
     y_pred, y_true
         Predicted and surveyed bed, (n, 1, 4h, 4w).
     fake_logits, real_logits
-        What the discriminator makes of y_pred and y_true, (n, 1).
+        What the discriminator makes of y_pred and of y_true with its gaps filled, (n, 1).
     x
         The prior, as in :func:`topographic_loss`.
+    mask
+        Where the bed was surveyed.
     content_weight, adversarial_weight, topographic_weight, structural_weight
         The weights; the defaults are the published ones.
 
@@ -205,11 +311,16 @@ def generator_loss(
         One value.
     """
     return (
-        content_weight * content_loss(y_pred, y_true)
+        content_weight * content_loss(y_pred, y_true, mask=mask)
         + adversarial_weight * adversarial_loss(real_logits, fake_logits)
         + topographic_weight * topographic_loss(y_pred, x)
-        + structural_weight * structural_loss(y_pred, y_true)
+        + structural_weight * structural_loss(y_pred, y_true, mask=mask)
     )
+
+
+def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    total, count = masked_mean(values, mask)
+    return total / count.clamp_min(1)
 
 
 def _check_same_shape(y_pred: Tensor, y_true: Tensor) -> None:

@@ -160,3 +160,133 @@ def test_the_generators_loss_is_differentiable_in_all_that_it_judges() -> None:
         return losses.generator_loss(y_pred, y_true.detach(), fake, real.detach(), x)
 
     assert torch.autograd.gradcheck(loss, (y_pred, fake), fast_mode=True)
+
+
+MASKED = [losses.content_loss, losses.structural_loss, losses.ssim, losses.psnr]
+
+
+def _gaps(*shape: int) -> Tensor:
+    """A mask in which some windows are whole and some are not."""
+    mask = torch.ones(shape, dtype=torch.bool)
+    mask[..., 0, :] = mask[..., :, 11] = mask[0, 0, 20:, :5] = False
+    return mask
+
+
+def _gradient(
+    loss: Callable[..., Tensor], y_pred: Tensor, y_true: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    y_pred = y_pred.clone().requires_grad_()
+    value = loss(y_pred, y_true, mask=mask)
+    return value.detach(), torch.autograd.grad(value, y_pred)[0]
+
+
+@pytest.mark.parametrize("loss", MASKED)
+def test_a_full_mask_is_no_mask(loss: Callable[..., Tensor]) -> None:
+    y_pred, y_true = torch.randn(2, 1, 36, 36), torch.randn(2, 1, 36, 36)
+    full = torch.ones_like(y_true, dtype=torch.bool)
+    torch.testing.assert_close(loss(y_pred, y_true, mask=full), loss(y_pred, y_true))
+
+
+@pytest.mark.parametrize("loss", MASKED)
+@pytest.mark.parametrize("garbage", [math.nan, math.inf, 1e30])
+def test_what_was_not_surveyed_changes_neither_loss_nor_gradient(
+    loss: Callable[..., Tensor], garbage: float
+) -> None:
+    y_pred, y_true = torch.randn(2, 1, 36, 36), torch.randn(2, 1, 36, 36)
+    mask = _gaps(2, 1, 36, 36)
+    clean = _gradient(loss, y_pred, y_true, mask=mask)
+    spoilt = _gradient(loss, y_pred, y_true.masked_fill(~mask, garbage), mask=mask)
+    assert all(map(torch.equal, clean, spoilt))
+    assert spoilt[1].isfinite().all()
+    assert spoilt[1][mask].any()
+    if loss in (losses.content_loss, losses.psnr):
+        assert not spoilt[1][~mask].any()
+
+
+@pytest.mark.parametrize("loss", [losses.content_loss, losses.psnr])
+def test_a_masked_mean_is_that_of_the_surveyed_cells_of_all_tiles(
+    loss: Callable[..., Tensor],
+) -> None:
+    y_pred, y_true = torch.randn(2, 1, 36, 36), torch.randn(2, 1, 36, 36)
+    mask = _gaps(2, 1, 36, 36)
+    alone = loss(y_pred[mask].view(1, 1, 1, -1), y_true[mask].view(1, 1, 1, -1))
+    torch.testing.assert_close(loss(y_pred, y_true, mask=mask), alone)
+
+
+def test_the_masked_ssim_is_that_of_the_windows_without_a_gap() -> None:
+    pred, true = torch.randn(2, 1, 12, 11).double(), torch.randn(2, 1, 12, 11).double()
+    mask = torch.ones_like(true, dtype=torch.bool)
+    mask[0, 0, 0, 4] = mask[1, 0, 5, 5] = False  # tile 1 keeps no window, tile 0 those below
+    expected = losses.ssim(pred[:1, :, 1:], true[:1, :, 1:])
+    torch.testing.assert_close(losses.ssim(pred, true, mask=mask), expected)
+
+
+def test_one_surveyed_cell_is_all_that_counts() -> None:
+    y_pred, y_true = torch.zeros(2, 1, 36, 36), torch.full((2, 1, 36, 36), math.nan)
+    mask = torch.zeros_like(y_true, dtype=torch.bool)
+    mask[1, 0, 3, 4], y_true[1, 0, 3, 4] = True, -7.0
+    value, gradient = _gradient(losses.content_loss, y_pred, y_true, mask=mask)
+    assert value == 7
+    assert gradient[1, 0, 3, 4] == gradient.sum() == 1
+    assert losses.structural_loss(y_pred, y_true, mask=mask) == 0
+
+
+@pytest.mark.parametrize("loss", [losses.content_loss, losses.structural_loss])
+def test_a_batch_without_a_surveyed_cell_has_no_loss_and_no_gradient(
+    loss: Callable[..., Tensor],
+) -> None:
+    y_pred, y_true = torch.randn(2, 1, 36, 36), torch.full((2, 1, 36, 36), math.nan)
+    value, gradient = _gradient(loss, y_pred, y_true, mask=torch.zeros_like(y_true).bool())
+    assert value == 0
+    assert not gradient.any()
+
+
+def test_the_topographic_term_stays_where_nothing_was_surveyed() -> None:
+    y_pred, y_true = torch.randn(2, 1, 36, 36), torch.full((2, 1, 36, 36), math.nan)
+    logits, x = torch.zeros(2, 1), torch.randn(2, 1, 9, 9)
+    nowhere = torch.zeros_like(y_true, dtype=torch.bool)
+    total = losses.generator_loss(y_pred, y_true, logits, logits, x, mask=nowhere)
+    rest = 2e-2 * losses.adversarial_loss(logits, logits)
+    rest = rest + 2e-3 * losses.topographic_loss(y_pred, x)
+    torch.testing.assert_close(total, rest)
+
+
+def test_sums_and_counts_of_parts_make_the_mean_of_the_whole() -> None:
+    y_pred, y_true = torch.randn(4, 1, 36, 36), torch.randn(4, 1, 36, 36)
+    mask = _gaps(4, 1, 36, 36)
+    parts = [
+        losses.masked_mean((pred - true).abs(), known)
+        for pred, true, known in zip(y_pred.split(1), y_true.split(1), mask.split(1), strict=True)
+    ]
+    total, count = (sum(values) for values in zip(*parts, strict=True))
+    torch.testing.assert_close(total / count, losses.content_loss(y_pred, y_true, mask=mask))
+
+
+def test_the_discriminator_sees_the_generated_bed_in_the_gaps() -> None:
+    y_pred, y_true = torch.randn(2, 1, 36, 36, requires_grad=True), torch.randn(2, 1, 36, 36)
+    mask = _gaps(2, 1, 36, 36)
+    filled = losses.fill_gaps(y_true.masked_fill(~mask, math.nan), y_pred, mask)
+    assert torch.equal(filled[mask], y_true[mask])
+    assert torch.equal(filled[~mask], y_pred[~mask])
+    assert not filled.requires_grad
+    assert losses.fill_gaps(y_true, y_pred) is y_true
+
+
+@pytest.mark.parametrize("loss", [*MASKED, losses.fill_gaps])
+def test_a_mask_of_another_shape_or_kind_is_refused(loss: Callable[..., Tensor]) -> None:
+    bed = torch.zeros(2, 1, 36, 36)
+    with pytest.raises(ValueError, match=r"^mask: .* \(2, 1, 36, 36\) .* found torch.float32"):
+        loss(bed, bed, mask=torch.ones_like(bed))
+    with pytest.raises(ValueError, match=r"^mask: .* found torch.bool of shape \(2, 1, 9, 9\)"):
+        loss(bed, bed, mask=torch.ones(2, 1, 9, 9, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("loss", MASKED)
+def test_a_bed_in_bfloat16_is_judged_in_the_precision_of_the_surveyed_one(
+    loss: Callable[..., Tensor],
+) -> None:
+    y_true = torch.randn(2, 1, 36, 36)
+    y_pred = torch.randn(2, 1, 36, 36).bfloat16()
+    value = loss(y_pred, y_true)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss(y_pred.float(), y_true))
