@@ -245,19 +245,47 @@ class InputBlock(nn.Module):
         Channels that each input gives; the output has four times as many.
     bands
         Channels of x, w1, w2 and w3.
+    flags
+        Whether an absent input adds what was learnt for its absence (``absent``, three rows of
+        ``features``) to its channels, so that what follows can tell it from an input of zeros.
     """
 
-    def __init__(self, features: int = 32, bands: Sequence[int] = (1, 1, 2, 1)) -> None:
+    def __init__(
+        self, features: int = 32, bands: Sequence[int] = (1, 1, 2, 1), *, flags: bool = False
+    ) -> None:
         super().__init__()
         self.conv_on_X = nn.Conv2d(bands[0], features, 3)
         self.conv_on_W1 = nn.Conv2d(bands[1], features, 30, stride=10)
         self.conv_on_W2 = nn.Conv2d(bands[2], features, 6, stride=2)
         self.conv_on_W3 = nn.Conv2d(bands[3], features, 3)
+        self.absent = nn.Parameter(torch.zeros(3, features)) if flags else None
 
-    def forward(self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> Tensor:
-        """Map grids of h x w, 10h x 10w, 2h x 2w and h x w cells to (n, 4 features, h-2, w-2)."""
-        seen = (self.conv_on_X(x), self.conv_on_W1(w1), self.conv_on_W2(w2), self.conv_on_W3(w3))
+    def forward(
+        self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, present: Tensor | None = None
+    ) -> Tensor:
+        """Map grids of h x w, 10h x 10w, 2h x 2w and h x w cells to (n, 4 features, h-2, w-2).
+
+        ``present`` (n, 3) says which of w1, w2 and w3 are there: the values of the others are
+        never used, not even if they are NaN.
+        """
+        w1, w2, w3 = zero_absent((w1, w2, w3), present)
+        seen = [self.conv_on_X(x), self.conv_on_W1(w1), self.conv_on_W2(w2), self.conv_on_W3(w3)]
+        if present is not None and self.absent is not None:
+            for place in range(3):
+                missing = (~present[:, place]).to(self.absent.dtype).view(-1, 1, 1, 1)
+                learnt = missing * self.absent[place].view(1, -1, 1, 1)
+                seen[place + 1] = seen[place + 1] + learnt.to(seen[place + 1].dtype)
         return torch.cat(seen, dim=1)
+
+
+def zero_absent(grids: Sequence[Tensor], present: Tensor | None) -> tuple[Tensor, ...]:
+    """Optional grids of each tile, zero where absent; ``present`` is (n, number of grids)."""
+    if present is None:
+        return tuple(grids)
+    return tuple(
+        grid.masked_fill(~present[:, place].view(-1, 1, 1, 1), 0)
+        for place, grid in enumerate(grids)
+    )
 
 
 def leaky_relu(x: Tensor) -> Tensor:

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deepbedmap.model.augmentation import mirror, turn
 from deepbedmap.model.layers import (
     NEGATIVE_SLOPE,
     DeformableConv2d,
     InputBlock,
     ResidualInResidualDenseBlock,
     leaky_relu,
+    zero_absent,
 )
 
 
@@ -44,6 +47,9 @@ class Generator(nn.Module):
         Channels that the input block makes of each of its four inputs.
     bands
         Channels of x, w1, w2 and w3.
+    flags
+        Whether the network learns what the absence of w1, w2 or w3 means (``3 input_features``
+        parameters more). Without, an absent input is taken for zeros.
 
     Attributes
     ----------
@@ -69,6 +75,7 @@ class Generator(nn.Module):
         growth: int = 32,
         input_features: int = 32,
         bands: Sequence[int] = (1, 1, 2, 1),
+        flags: bool = False,
     ) -> None:
         super().__init__()
         if num_residual_blocks < 1:
@@ -77,16 +84,17 @@ class Generator(nn.Module):
             )
         if len(bands) != 4 or min(bands) < 1:
             raise ValueError(f"bands: expected four counts of 1 or more, found {tuple(bands)}")
-        self.options = {
+        self.options: dict[str, Any] = {
             "num_residual_blocks": num_residual_blocks,
             "residual_scaling": residual_scaling,
             "features": features,
             "growth": growth,
             "input_features": input_features,
             "bands": list(bands),
+            "flags": flags,
         }
         self.bands = tuple(bands)
-        self.input_block = InputBlock(input_features, bands)
+        self.input_block = InputBlock(input_features, bands, flags=flags)
         self.pre_residual_conv_layer = nn.Conv2d(4 * input_features, features, 3, padding=1)
         self.residual_network = nn.Sequential(
             *(
@@ -101,7 +109,9 @@ class Generator(nn.Module):
         self.final_conv_layer2 = DeformableConv2d(features, 1)
         self.apply(_initialise)
 
-    def forward(self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, present: Tensor | None = None
+    ) -> Tensor:
         """Refine the bed.
 
         Parameters
@@ -114,6 +124,9 @@ class Generator(nn.Module):
             Ice velocity along x and y in metres a year, 500 m cells, (n, 2, 2h, 2w).
         w3
             Snow accumulation in kg m-2 a year, 1 km cells, (n, 1, h, w).
+        present
+            Which of w1, w2 and w3 each tile has, bool (n, 3); by default all. The values of an
+            absent input are never used.
 
         Returns
         -------
@@ -126,8 +139,9 @@ class Generator(nn.Module):
         ValueError
             An input has another shape; the message names it.
         """
-        self._check(x, w1, w2, w3)
-        pre = leaky_relu(self.pre_residual_conv_layer(self.input_block(x, w1, w2, w3)))
+        self._check(x, w1, w2, w3, present)
+        seen = self.input_block(x, w1, w2, w3, present)
+        pre = leaky_relu(self.pre_residual_conv_layer(seen))
         y = pre + self.post_residual_conv_layer(self.residual_network(pre))
         for conv in (self.post_upsample_conv_layer_1, self.post_upsample_conv_layer_2):
             y = leaky_relu(conv(functional.interpolate(y, scale_factor=2, mode="nearest")))
@@ -135,7 +149,7 @@ class Generator(nn.Module):
         bed: Tensor = self.final_conv_layer2(y)
         return bed
 
-    def _check(self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> None:
+    def _check(self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, present: Tensor | None) -> None:
         if x.ndim != 4 or x.shape[1] != self.bands[0] or min(x.shape[2:]) < 3:
             raise ValueError(
                 f"x: expected shape (n, {self.bands[0]}, h, w) with h and w at least 3, "
@@ -153,6 +167,23 @@ class Generator(nn.Module):
                     f"{name}: expected shape {expected} beside x of {tuple(x.shape)}, "
                     f"found {tuple(tensor.shape)}"
                 )
+        if present is not None and (present.shape != (n, 3) or present.dtype != torch.bool):
+            raise ValueError(
+                f"present: expected bool of shape {(n, 3)} beside x of {tuple(x.shape)}, "
+                f"found {present.dtype} of shape {tuple(present.shape)}"
+            )
+
+
+NORMALISATION = {
+    "bed": 300.0,  # m, by which the prior less its mean is divided
+    "correction": 300.0,  # m, by which the output is multiplied before the bicubic prior is added
+    "surface": 20.0,  # m, by which the surface less its plane is divided
+    "short_surface": 3.0,  # m, likewise what of it is shorter than 2 km
+    "velocity": 0.2,  # by which the velocity's deviation, relative to its mean, is divided
+    "mean_accumulation": 200.0,  # kg m-2 a-1, taken from the accumulation
+    "accumulation": 60.0,  # kg m-2 a-1, by which the rest is divided
+}
+"""What makes the inputs of a :class:`FlowAlignedGenerator` of the order of one, by default."""
 
 
 class FlowAlignedGenerator(nn.Module):
@@ -167,8 +198,10 @@ class FlowAlignedGenerator(nn.Module):
 
     Parameters
     ----------
-    num_residual_blocks, residual_scaling, features, growth, input_features
+    num_residual_blocks, residual_scaling, features, growth, input_features, flags
         Of the :class:`Generator` inside. The defaults train in minutes on two cores.
+    normalisation
+        Constants that differ from :data:`NORMALISATION`; a checkpoint keeps them all.
 
     Attributes
     ----------
@@ -184,10 +217,6 @@ class FlowAlignedGenerator(nn.Module):
     torch.Size([1, 1, 36, 36])
     """
 
-    # What the inputs are divided by, so that they are of the order of one (m, m, m, 1, kg m-2 a-1).
-    BED, SURFACE, SHORT_SURFACE, VELOCITY, ACCUMULATION = 300.0, 20.0, 3.0, 0.2, 60.0
-    MEAN_ACCUMULATION = 200.0
-
     def __init__(
         self,
         num_residual_blocks: int = 1,
@@ -196,8 +225,11 @@ class FlowAlignedGenerator(nn.Module):
         features: int = 32,
         growth: int = 16,
         input_features: int = 16,
+        flags: bool = False,
+        normalisation: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
+        self.normalisation = _normalisation(normalisation or {})
         self.generator = Generator(
             num_residual_blocks,
             residual_scaling,
@@ -205,10 +237,11 @@ class FlowAlignedGenerator(nn.Module):
             growth=growth,
             input_features=input_features,
             bands=(1, 2, 4, 1),
+            flags=flags,
         )
         self.options = {
             name: value for name, value in self.generator.options.items() if name != "bands"
-        }
+        } | {"normalisation": self.normalisation}
         # Larger weights than the published ones train in fewer steps. The first correction is
         # small, and the first offsets are none.
         for name, module in self.generator.named_modules():
@@ -219,39 +252,58 @@ class FlowAlignedGenerator(nn.Module):
         with torch.no_grad():
             self.generator.final_conv_layer2.deform_conv.weight.mul_(0.1)
 
-    def forward(self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> Tensor:
-        """Refine the bed of square tiles; inputs, output and errors as :class:`Generator`'s."""
+    def forward(
+        self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, present: Tensor | None = None
+    ) -> Tensor:
+        """Refine the bed of square tiles; inputs, output and errors as :class:`Generator`'s.
+
+        A tile without velocity has no direction to be turned into: it is left as it lies.
+        """
         if x.ndim != 4 or x.shape[2] != x.shape[3]:
             raise ValueError(
                 f"x: expected shape (n, 1, h, h), since tiles are turned, found {tuple(x.shape)}"
             )
+        w1, w2, w3 = zero_absent((w1, w2, w3), present)
         east, north = w2.mean((2, 3)).unbind(1)
         quarters = (-torch.atan2(north, east) / (math.pi / 2)).round().long() % 4
-        groups = [(quarters == turns).nonzero().flatten() for turns in range(4)]
-        turned = [
-            torch.cat([_turn(grid[group], turns) for turns, group in enumerate(groups)])
-            for grid in (x, w1, w2, w3)
-        ]
-        mirrored = (turned[2].mean((2, 3))[:, 1] < 0)[:, None, None, None]
-        inputs = self._inputs(*(torch.where(mirrored, _mirror(grid), grid) for grid in turned))
-        correction = self.generator(*inputs) * self.BED
-        correction = torch.where(mirrored, _mirror(correction), correction)
-        parts = torch.split(correction, [len(group) for group in groups])
-        back = torch.cat([_turn(part, -turns % 4) for turns, part in enumerate(parts)])
-        bed: Tensor = back[torch.cat(groups).argsort()] + bicubic(x)
+        # Tiles turned alike stand side by side: this sets the order in which gradients are summed,
+        # which a training that is to be repeated to the last digit depends on.
+        order = quarters.argsort(stable=True)
+        quarters, present = quarters[order], None if present is None else present[order]
+        w2 = turn(w2[order], quarters, vector=True)
+        mirrored = w2.mean((2, 3))[:, 1] < 0
+        w2 = mirror(w2, mirrored, vector=True)
+        turned = (mirror(turn(grid[order], quarters), mirrored) for grid in (x, w1, w3))
+        aligned, w1, w3 = turned
+        correction = self.generator(*self._inputs(aligned, w1, w2, w3), present)
+        correction = turn(mirror(correction, mirrored), -quarters % 4)[order.argsort()]
+        bed: Tensor = correction * self.normalisation["correction"] + bicubic(x)
         return bed
 
     def _inputs(self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> tuple[Tensor, ...]:
-        bed = (x - x.mean((1, 2, 3), keepdim=True)) / self.BED
+        by = self.normalisation
+        bed = (x - x.mean((1, 2, 3), keepdim=True)) / by["bed"]
         surface = torch.cat(
-            (_without_plane(w1) / self.SURFACE, (w1 - _smooth(w1)) / self.SHORT_SURFACE), dim=1
+            (_without_plane(w1) / by["surface"], (w1 - _smooth(w1)) / by["short_surface"]), dim=1
         )
         mean = w2.mean((2, 3), keepdim=True)
         speed = mean.norm(dim=1, keepdim=True).clamp_min(1.0)
         velocity = torch.cat(
-            ((w2 - mean) / (self.VELOCITY * speed), (mean / speed).expand_as(w2)), dim=1
+            ((w2 - mean) / (by["velocity"] * speed), (mean / speed).expand_as(w2)), dim=1
         )
-        return bed, surface, velocity, (w3 - self.MEAN_ACCUMULATION) / self.ACCUMULATION
+        return bed, surface, velocity, (w3 - by["mean_accumulation"]) / by["accumulation"]
+
+
+def _normalisation(given: Mapping[str, float]) -> dict[str, float]:
+    unknown = sorted(given.keys() - NORMALISATION.keys())
+    if unknown:
+        raise ValueError(
+            f"normalisation: expected any of {', '.join(NORMALISATION)}, found {unknown[0]}"
+        )
+    for name, value in given.items():
+        if not math.isfinite(value) or (value <= 0 and name != "mean_accumulation"):
+            raise ValueError(f"normalisation: expected {name} above 0, found {value}")
+    return NORMALISATION | dict(given)
 
 
 def bicubic(x: Tensor) -> Tensor:
@@ -263,7 +315,9 @@ def bicubic(x: Tensor) -> Tensor:
     generator's output.
     """
     rows, columns = (_cubic_weights(size).to(x) for size in x.shape[2:])
-    return rows @ x @ columns.T
+    # A matrix product in bfloat16 would round a bed at -2000 m to 8 m.
+    with torch.autocast(x.device.type, enabled=False):
+        return rows @ x @ columns.T
 
 
 @functools.cache
@@ -288,23 +342,6 @@ def _cubic_weights(size: int) -> Tensor:
         inner[:, outer] += 2 * weights[:, beyond]
         inner[:, within] -= weights[:, beyond]
     return inner
-
-
-def _turn(grid: Tensor, quarters: int) -> Tensor:
-    """Turn counter-clockwise, rows running from north to south; two bands are a vector's."""
-    grid = torch.rot90(grid, quarters, (2, 3))
-    if grid.shape[1] != 2:
-        return grid
-    east, north = grid.unbind(1)
-    for _ in range(quarters):
-        east, north = -north, east
-    return torch.stack((east, north), dim=1)
-
-
-def _mirror(grid: Tensor) -> Tensor:
-    """Swap north and south; two bands are a vector's."""
-    grid = grid.flip(2)
-    return torch.stack((grid[:, 0], -grid[:, 1]), dim=1) if grid.shape[1] == 2 else grid
 
 
 def _smooth(grid: Tensor, cells: int = 21) -> Tensor:

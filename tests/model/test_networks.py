@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from deepbedmap.model.checkpoints import load_chainer_npz
 from deepbedmap.model.networks import (
     NETWORKS,
+    NORMALISATION,
     Discriminator,
     FlowAlignedGenerator,
     Generator,
@@ -221,3 +222,125 @@ def test_the_bicubic_prior_of_a_plane_is_that_plane_to_the_edge():
     plane = torch.arange(11.0)[:, None] * 2 - torch.arange(11.0)
     fine = 1 + (torch.arange(36) + 0.5) / 4 - 0.5
     torch.testing.assert_close(bicubic(plane[None, None])[0, 0], fine[:, None] * 2 - fine)
+
+
+NETWORKS_WITH_OPTIONAL_INPUTS = pytest.mark.parametrize(
+    "network", [Generator, FlowAlignedGenerator]
+)
+
+
+def _small(network: type[nn.Module], **options: Any) -> nn.Module:
+    return network(1, features=8, growth=4, input_features=4, **options)
+
+
+def _present(*rows: str) -> Tensor:
+    """Which of w1, w2, w3 are there: a row of three characters for each tile, 0 or 1."""
+    return torch.tensor([[flag == "1" for flag in row] for row in rows])
+
+
+@NETWORKS_WITH_OPTIONAL_INPUTS
+@pytest.mark.parametrize("flags", [False, True])
+@pytest.mark.parametrize("garbage", [math.nan, math.inf, 1e30, -9999.0])
+def test_the_values_of_an_absent_input_never_matter(network, flags, garbage):
+    network = _small(network, flags=flags)
+    if flags:
+        nn.init.normal_(network.get_parameter(_absence(network)))
+    x, *optional = flow_tiles(6)
+    present = _present("111", "011", "101", "110", "000", "111")
+
+    def run(fill: float) -> tuple[Tensor, list[Tensor]]:
+        grids = [
+            grid.masked_fill(~present[:, place].view(-1, 1, 1, 1), fill)
+            for place, grid in enumerate(optional)
+        ]
+        network.zero_grad()
+        bed = network(x, *grids, present)
+        bed.square().mean().backward()
+        return bed.detach(), [weight.grad.clone() for weight in network.parameters()]
+
+    (expected, gradients), (found, spoilt) = run(0.0), run(garbage)
+    assert torch.equal(found, expected)
+    assert all(map(torch.equal, spoilt, gradients))
+    assert all(gradient.isfinite().all() for gradient in spoilt)
+
+
+@NETWORKS_WITH_OPTIONAL_INPUTS
+def test_saying_that_all_inputs_are_there_says_nothing_new(network):
+    network, tiles = _small(network, flags=True), flow_tiles()
+    with torch.no_grad():
+        nn.init.normal_(network.get_parameter(_absence(network)))
+        assert torch.equal(network(*tiles, torch.ones(6, 3).bool()), network(*tiles))
+
+
+@NETWORKS_WITH_OPTIONAL_INPUTS
+def test_a_network_with_flags_can_learn_what_the_absence_of_each_input_means(network):
+    network, tiles = _small(network, flags=True), flow_tiles(4)
+    present = _present("111", "011", "101", "110")
+    network(*tiles, present).square().mean().backward()
+    gradient = network.get_parameter(_absence(network)).grad
+    assert gradient.shape == (3, 4)
+    assert gradient.any(dim=1).all()
+    with torch.no_grad():
+        before = network(*tiles, present)
+        nn.init.normal_(network.get_parameter(_absence(network)))
+        changed = (network(*tiles, present) != before).flatten(1).any(dim=1)
+    assert changed.tolist() == [False, True, True, True]
+
+
+@NETWORKS_WITH_OPTIONAL_INPUTS
+def test_flags_add_three_rows_of_parameters_and_are_kept_among_the_options(network):
+    plain, told = _small(network), _small(network, flags=True)
+    assert told.state_dict().keys() - plain.state_dict().keys() == {_absence(told)}
+    again = network(**json.loads(json.dumps(told.options)))
+    assert again.state_dict().keys() == told.state_dict().keys()
+    assert plain.options["flags"] is False
+
+
+def test_a_tile_without_velocity_is_left_as_it_lies():
+    network = FlowAlignedGenerator(features=8, growth=4, input_features=4)
+    inside = []
+    network.generator.register_forward_hook(lambda _, inputs, __: inside.append(inputs[0]))
+    x, w1, w2, w3 = flow_tiles()
+    with torch.no_grad():
+        network(x, w1, w2, w3, _present(*["101"] * 6))
+    torch.testing.assert_close(inside[0], (x - x.mean((1, 2, 3), keepdim=True)) / 300)
+
+
+@pytest.mark.parametrize(
+    "present", [torch.ones(6, 3), torch.ones(6, 4).bool(), torch.ones(5, 3).bool()]
+)
+def test_what_is_present_is_said_for_each_tile_and_optional_input(present):
+    with pytest.raises(ValueError, match=r"^present: expected bool of shape \(6, 3\)"):
+        _small(Generator)(*flow_tiles(), present)
+
+
+def _absence(network: nn.Module) -> str:
+    return next(name for name, _ in network.named_parameters() if name.endswith(".absent"))
+
+
+def test_the_normalisation_is_kept_among_the_options_and_changes_the_answer():
+    tiles = flow_tiles()
+    beds = []
+    for given in (None, {"correction": 600.0}, {"surface": 40.0}):
+        torch.manual_seed(0)
+        network = _small(FlowAlignedGenerator, normalisation=given)
+        assert network.options["normalisation"] == NORMALISATION | (given or {})
+        with torch.no_grad():
+            beds.append(network(*tiles) - bicubic(tiles[0]))
+    torch.testing.assert_close(beds[1], 2 * beds[0], rtol=1e-3, atol=1e-2)
+    assert not torch.allclose(beds[2], beds[0], rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("given", [{"bad": 300.0}, {"bed": 0.0}, {"surface": math.nan}])
+def test_a_normalisation_that_is_none_is_refused(given):
+    with pytest.raises(ValueError, match=r"^normalisation: expected"):
+        FlowAlignedGenerator(normalisation=given)
+
+
+def test_the_prior_is_not_rounded_where_the_network_computes_in_bfloat16():
+    x, *others = flow_tiles()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        bed = FlowAlignedGenerator(features=8, growth=4, input_features=4)(x - 2_000, *others)
+        prior = bicubic(x - 2_000)
+    assert bed.dtype == torch.float32
+    assert torch.equal(prior, bicubic(x - 2_000))
