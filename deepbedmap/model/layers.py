@@ -112,7 +112,7 @@ def deformable_conv2d(
         rows_of_taps = corners * taps + torch.arange(taps, device=x.device)[:, None]
         y = _weighted_rows(products, rows_of_taps.view(-1, 4 * taps), shares.view(-1, 4 * taps))
         if bias is not None:
-            y = y + bias
+            y = y + bias.to(y.dtype)
     else:
         sampled = _weighted_rows(pixels, corners.view(-1, 4), shares.view(-1, 4))
         matrix = weight.permute(0, 2, 3, 1).reshape(out_channels, taps * channels)

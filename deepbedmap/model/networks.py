@@ -409,7 +409,7 @@ class Discriminator(nn.Module):
         Returns
         -------
         Tensor
-            Logits, (n, 1).
+            Logits, (n, 1), in the dtype of the weights, also inside of autocast.
 
         Raises
         ------
@@ -418,14 +418,21 @@ class Discriminator(nn.Module):
         """
         if y.ndim != 4 or y.shape[1] != 1 or min(y.shape[2:]) < 32:
             raise ValueError(f"y: expected shape (n, 1, 36, 36), found {tuple(y.shape)}")
-        y = leaky_relu(self.conv_layer0(y))
-        for layer in range(1, 10):
-            conv = self.get_submodule(f"conv_layer{layer}")
-            norm = self.get_submodule(f"batch_norm{layer}")
-            y = leaky_relu(norm(conv(y)))
+        # In bfloat16 a bed at -2000 m would lose what is smaller than 8 m: autocast begins after
+        # the first normalisation.
+        with torch.autocast(y.device.type, enabled=False):
+            y = leaky_relu(self.conv_layer0(y.to(self.conv_layer0.weight.dtype)))
+            y = self._layer(1, y)
+        for layer in range(2, 10):
+            y = self._layer(layer, y)
         y = leaky_relu(self.linear_1(y.mean(dim=(2, 3))))
         logits: Tensor = self.linear_2(y)
-        return logits
+        return logits.to(self.linear_2.weight.dtype)
+
+    def _layer(self, number: int, y: Tensor) -> Tensor:
+        conv = self.get_submodule(f"conv_layer{number}")
+        norm = self.get_submodule(f"batch_norm{number}")
+        return leaky_relu(norm(conv(y)))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -63,6 +63,22 @@ def test_the_discriminator_gives_what_the_original_gave(
     torch.testing.assert_close(logits, arrays["logits_eval"], rtol=2e-5, atol=0)
 
 
+def test_the_discriminator_sees_a_small_relief_far_below_sea_level_in_bfloat16_too() -> None:
+    discriminator, seen = Discriminator(), {}
+    for name in ("batch_norm1", "conv_layer2"):
+        discriminator.get_submodule(name).register_forward_hook(
+            lambda _, __, y, name=name: seen.setdefault(name, []).append(y)
+        )
+    bed = torch.randn(4, 1, 36, 36) - 2_000
+    with torch.no_grad():
+        discriminator(bed)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = discriminator(bed)
+    assert torch.equal(*seen["batch_norm1"])
+    assert seen["conv_layer2"][1].dtype == torch.bfloat16
+    assert logits.dtype == torch.float32
+
+
 @pytest.mark.parametrize(("h", "w"), [(3, 3), (8, 13), (11, 11)])
 def test_the_generator_refines_any_area_fourfold_less_its_rim(
     h: int, w: int, small_generator: Callable[..., Generator], grids: Callable[..., dict[str, Any]]
