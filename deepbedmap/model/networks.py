@@ -314,14 +314,15 @@ def bicubic(x: Tensor) -> Tensor:
     the two outermost cells point. (n, 1, h, w) gives (n, 1, 4(h - 2), 4(w - 2)), the cells of a
     generator's output.
     """
-    rows, columns = (_cubic_weights(size).to(x) for size in x.shape[2:])
+    rows, columns = (_cubic_weights(size, x.dtype, x.device) for size in x.shape[2:])
     # A matrix product in bfloat16 would round a bed at -2000 m to 8 m.
     with torch.autocast(x.device.type, enabled=False):
         return rows @ x @ columns.T
 
 
 @functools.cache
-def _cubic_weights(size: int) -> Tensor:
+@torch.inference_mode(False)  # kept for a training that may follow
+def _cubic_weights(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Weights of size cells in 4(size - 2) finer ones along one axis."""
     place = 1 + (torch.arange(4 * (size - 2), dtype=torch.float64) + 0.5) / 4 - 0.5
     cell, t = place.floor().long(), place.frac()
@@ -341,7 +342,7 @@ def _cubic_weights(size: int) -> Tensor:
     for beyond, outer, within in ((0, 0, 1), (-1, -1, -2)):
         inner[:, outer] += 2 * weights[:, beyond]
         inner[:, within] -= weights[:, beyond]
-    return inner
+    return inner.to(device, dtype)
 
 
 def _smooth(grid: Tensor, cells: int = 21) -> Tensor:

@@ -360,3 +360,11 @@ def test_the_prior_is_not_rounded_where_the_network_computes_in_bfloat16():
         prior = bicubic(x - 2_000)
     assert bed.dtype == torch.float32
     assert torch.equal(prior, bicubic(x - 2_000))
+
+
+def test_a_prediction_leaves_nothing_behind_that_a_training_cannot_use():
+    x = torch.randn(1, 1, 7, 7, dtype=torch.float64, requires_grad=True)
+    with torch.inference_mode():
+        bicubic(x)
+    bicubic(x).sum().backward()
+    assert x.grad is not None
