@@ -291,3 +291,9 @@ def zero_absent(grids: Sequence[Tensor], present: Tensor | None) -> tuple[Tensor
 def leaky_relu(x: Tensor) -> Tensor:
     """Leaky rectified linear unit with the slope that all layers share."""
     return functional.leaky_relu(x, NEGATIVE_SLOPE)
+
+
+def without_autocast(device: torch.device) -> torch.autocast:
+    """Context in which all is computed in the dtype that it has, inside of autocast too."""
+    kind = device.type if torch.amp.is_autocast_available(device.type) else "cpu"
+    return torch.autocast(kind, enabled=False)

@@ -21,6 +21,7 @@ from deepbedmap.model.layers import (
     InputBlock,
     ResidualInResidualDenseBlock,
     leaky_relu,
+    without_autocast,
     zero_absent,
 )
 
@@ -316,7 +317,7 @@ def bicubic(x: Tensor) -> Tensor:
     """
     rows, columns = (_cubic_weights(size, x.dtype, x.device) for size in x.shape[2:])
     # A matrix product in bfloat16 would round a bed at -2000 m to 8 m.
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         return rows @ x @ columns.T
 
 
@@ -421,7 +422,7 @@ class Discriminator(nn.Module):
             raise ValueError(f"y: expected shape (n, 1, 36, 36), found {tuple(y.shape)}")
         # In bfloat16 a bed at -2000 m would lose what is smaller than 8 m: autocast begins after
         # the first normalisation.
-        with torch.autocast(y.device.type, enabled=False):
+        with without_autocast(y.device):
             y = leaky_relu(self.conv_layer0(y.to(self.conv_layer0.weight.dtype)))
             y = self._layer(1, y)
         for layer in range(2, 10):

@@ -11,7 +11,9 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from deepbedmap.model.augmentation import TURNS, augment
 from deepbedmap.model.checkpoints import load_chainer_npz
+from deepbedmap.model.losses import discriminator_loss, fill_gaps, generator_loss, psnr
 from deepbedmap.model.networks import (
     NETWORKS,
     NORMALISATION,
@@ -368,3 +370,21 @@ def test_a_prediction_leaves_nothing_behind_that_a_training_cannot_use():
         bicubic(x)
     bicubic(x).sum().backward()
     assert x.grad is not None
+
+
+@NETWORKS_WITH_OPTIONAL_INPUTS
+def test_a_step_never_waits_for_a_value_on_its_device(network):
+    # Tensors on the meta device have no values: whatever asks for one fails.
+    with torch.device("meta"):
+        network, discriminator = _small(network, flags=True), Discriminator()
+        batch = dict(zip(("x", "w1", "w2", "w3"), flow_tiles(4), strict=True))
+        batch["y"] = torch.zeros(4, 1, 36, 36)
+        batch["mask"] = batch["y"].bool()
+        batch["present"] = torch.ones(4, 3).bool()
+        batch = augment(batch, torch.randint(TURNS, (4,)))
+        mask, y_true = batch.pop("mask"), batch.pop("y")
+        y_pred = network(**batch)
+        fake, real = discriminator(y_pred), discriminator(fill_gaps(y_true, y_pred, mask))
+        loss = generator_loss(y_pred, y_true, fake, real, batch["x"], mask=mask)
+        (loss + discriminator_loss(real, fake) + psnr(y_pred, y_true, mask=mask)).backward()
+    assert all(weight.grad is not None for weight in network.parameters())
