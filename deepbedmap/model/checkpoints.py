@@ -3,15 +3,21 @@
 A checkpoint is one safetensors file. Its header is JSON and holds under ``deepbedmap`` a
 document of everything that is needed to make the network again: its class and options, and
 whatever the training adds (normalisation constants, seeds, scores). Nothing in it is executed.
+
+The state of a training, from which it goes on, is such a file too, of all its tensors.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import platform
+import subprocess
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +64,14 @@ class Checkpoint:
     metadata: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class State:
+    """The state of a training: its tensors by name, and the document that goes with them."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+
+
 def save(
     model_or_state: nn.Module | Mapping[str, Tensor],
     path: str | os.PathLike[str],
@@ -96,8 +110,6 @@ def save(
     >>> checkpoint.metadata["seed"], checkpoint.metadata["network"]["class"]
     (7, 'Generator')
     """
-    from safetensors.torch import save as serialise
-
     if isinstance(model_or_state, nn.Module):
         metadata = {"network": _description(model_or_state), **metadata}
         state: Mapping[str, Tensor] = model_or_state.state_dict()
@@ -105,19 +117,121 @@ def save(
         state = model_or_state
     if metadata.get("network", {}).get("class") not in NETWORKS:
         raise TypeError(f"network: expected a class of {', '.join(NETWORKS)} and its options")
-    document = {
-        "format": _FORMAT,
-        "versions": {"deepbedmap": __version__, "torch": str(torch.__version__)},
-        **metadata,
-    }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    content = serialise(tensors, {"deepbedmap": json.dumps(document)})
+    return _write(state, Path(path), _versions() | metadata)
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with repository.beside(path) as part:
-        part.write_bytes(content)
+
+def save_state(
+    tensors: Mapping[str, Tensor], path: str | os.PathLike[str], **metadata: Any
+) -> Path:
+    """Write the state of a training, and beside it the document in readable JSON.
+
+    Parameters
+    ----------
+    tensors
+        All that the training goes on from: weights, moments, random states.
+    path
+        Where to, ending in ``.safetensors``; the JSON differs in its ending.
+    **metadata
+        Anything that JSON can hold.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InvalidDataError
+        The disk is full; an earlier file is as it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
+    >>> path = save_state({"weight": torch.ones(2)}, path, step=3)
+    >>> load_state(path).metadata["step"], path.with_suffix(".json").exists()
+    (3, True)
+    """
+    # One file alone is complete in itself: the JSON is there to be read by people.
+    path = _write(tensors, Path(path), _versions() | {"state": True} | metadata)
+    write_document(path, metadata)
     return path
+
+
+def write_document(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> Path:
+    """Write what was saved with a checkpoint beside it, as readable JSON; give the file's name.
+
+    Raises
+    ------
+    InvalidDataError
+        The disk is full; an earlier file is as it was.
+    """
+    path = Path(path).with_suffix(".json")
+    text = json.dumps(_versions() | dict(metadata), indent=2) + "\n"
+    with _room_for(path, len(text)), repository.beside(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
+
+
+def load_state(path: str | os.PathLike[str]) -> State:
+    """Read the state of a training.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    InvalidDataError
+        It is cut short, or no state of a training.
+    """
+    path = Path(path)
+    header, tensors = _read(path)
+    metadata = _document(header, path)
+    if not metadata.get("state"):
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                expected="the state of a training",
+                found=f"a checkpoint of a {metadata['network']['class']} alone",
+                remedy="go on from the last.safetensors of the training's folder",
+            )
+        )
+    return State(tensors, metadata)
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str) -> None:
+    """Copy weights into a network, in whose memory they then are.
+
+    Raises
+    ------
+    InvalidDataError
+        One is missing, surplus or misshapen; the fault names ``file``.
+    """
+    _check_shapes(
+        {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()},
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()},
+        file,
+    )
+    network.load_state_dict(dict(tensors))
+
+
+def registry_commit() -> str | None:
+    """Return the commit of the checkout that holds the registry, ``-modified`` if that differs.
+
+    None where there is no checkout, or no git.
+    """
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(repository.root()), *words]
+        return subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--", "data_list.yml")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-modified" if changed else commit
 
 
 def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Checkpoint:
@@ -143,29 +257,18 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Ch
         It is cut short, no checkpoint of this package (a pickle is never opened), of a network
         this version does not have, or its arrays do not fit the network it names.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
-    _check_present(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        start = path.read_bytes()[:2] if path.is_file() else b""
-        pickled = start == b"PK" or start[:1] == b"\x80"
+    header, tensors = _read(path)
+    metadata = _document(header, path)
+    if metadata.get("state"):
         raise InvalidDataError(
             Fault(
                 str(path),
-                expected="a complete safetensors file",
-                found="a pickle or an archive of one" if pickled else f"one that fails: {error}",
-                remedy="save it again with deepbedmap; pickles can run code and are not opened"
-                if pickled
-                else "copy or save it again",
+                expected="a network",
+                found="the state of a training",
+                remedy="load the best.safetensors beside it",
             )
-        ) from error
-
-    metadata = _document(header, path)
+        )
     network = _blank_network(metadata["network"], path)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -239,6 +342,73 @@ def load_chainer_npz(
     return model
 
 
+def _versions() -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "versions": {
+            "deepbedmap": __version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path, document: Mapping[str, Any]) -> Path:
+    from safetensors.torch import save as serialise
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = serialise(dict(tensors), {"deepbedmap": json.dumps(document)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _room_for(path, len(content)), repository.beside(path) as part:
+        part.write_bytes(content)
+    return path
+
+
+@contextlib.contextmanager
+def _room_for(path: Path, size: int) -> Iterator[None]:
+    """Say in one line that a disk is full, and that nothing was lost."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        kept = "the one that was there is kept" if path.exists() else "nothing was written"
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                expected=f"room for {size / 1e6:.1f} MB",
+                found=f"a full disk; {kept}",
+                remedy="make room, then go on with resume",
+            )
+        ) from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    _check_present(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        start = path.read_bytes()[:2] if path.is_file() else b""
+        pickled = start == b"PK" or start[:1] == b"\x80"
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                expected="a complete safetensors file",
+                found="a pickle or an archive of one" if pickled else f"one that fails: {error}",
+                remedy="save it again with deepbedmap; pickles can run code and are not opened"
+                if pickled
+                else "copy or save it again",
+            )
+        ) from error
+    return header, tensors
+
+
 def _description(network: nn.Module) -> dict[str, Any]:
     return {"class": type(network).__name__, "options": getattr(network, "options", {})}
 
@@ -247,8 +417,9 @@ def _document(header: Mapping[str, str], path: Path) -> dict[str, Any]:
     try:
         document = json.loads(header["deepbedmap"])
         known = document["format"] == _FORMAT
-        network = document["network"]
-        known = known and isinstance(network["class"], str) and isinstance(network["options"], dict)
+        if not document.get("state"):
+            network = document["network"]
+            known &= isinstance(network["class"], str) and isinstance(network["options"], dict)
     except (KeyError, TypeError, ValueError):
         known = False
     if not known:

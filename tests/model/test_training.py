@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import json
+import logging
+import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from torch import Tensor, nn
 
 from deepbedmap.errors import InvalidDataError
-from deepbedmap.model import losses
+from deepbedmap.model import checkpoints, configuration, losses, steps
 from deepbedmap.model.checkpoints import load_chainer_npz
 from deepbedmap.model.dataset import TrainingSet
 from deepbedmap.model.networks import Discriminator, FlowAlignedGenerator, Generator, bicubic
-from deepbedmap.model.training import adversarial_step, paper_optimizer, train
+from deepbedmap.model.training import adversarial_step, fit, paper_optimizer, train, validate
 
 Batch = dict[str, Tensor]
 
@@ -285,3 +292,308 @@ def test_a_diverging_loss_stops_the_training_and_leaves_finite_weights() -> None
     with pytest.raises(InvalidDataError, match="diverged at step 1"):
         train(network, tiles, steps=5)
     assert all(weight.isfinite().all() for weight in network.parameters())
+
+
+def test_the_paper_preset_repeats_the_originals_first_two_steps(
+    published: dict[str, Any],
+    reference: Callable[[str], Batch],
+    chainer_weights: Callable[[str], dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    arrays = reference("generator_forward")
+    tiles = {name: arrays[f"a_{name}"] for name in ("x", "w1", "w2", "w3")}
+    tiles["y"] = reference("losses")["y_true"]
+    paper = configuration.load("paper").with_values(
+        network__num_residual_blocks=1, schedule__adversarial_epochs=2, training__batch=4
+    )
+    fitted = fit(
+        paper,
+        TrainingSet(tiles),
+        TrainingSet(tiles),
+        tmp_path,
+        device="cpu",
+        generator=load_chainer_npz(chainer_weights("generator"), Generator(1)),
+        discriminator=load_chainer_npz(chainer_weights("discriminator"), Discriminator()),
+    )
+    first, second = fitted.history
+    for name in ("d_loss", "d_accuracy", "g_loss", "psnr", "ssim"):
+        assert first[name] == pytest.approx(published["training"][0][name], rel=1e-3), name
+    # As far as the original's own rounding spreads it, see above.
+    for name, spread in {"d_loss": 0.098, "g_loss": 0.024, "psnr": 0.021, "ssim": 0.0046}.items():
+        assert second[name] == pytest.approx(published["training"][1][name], abs=3 * spread), name
+
+
+def test_a_configured_training_learns_and_leaves_the_averaged_generator(tmp_path: Path) -> None:
+    fitted = tiny.fit(
+        tmp_path,
+        tiny.Tiles(48),
+        validation=tiny.Tiles(8, 1),
+        network__name="FlowAlignedGenerator",
+        network__features=8,
+        network__input_features=8,
+        optimizer__learning_rate=3e-3,
+        schedule__pretraining_epochs=4,
+        training__batch=4,
+    )
+    last = fitted.history[-1]
+    assert last["validation_rmse"] < 0.7 * last["bicubic_rmse"]
+    assert last["train_rmse"] < fitted.history[0]["train_rmse"]
+    loaded = checkpoints.load(fitted.best)
+    assert loaded.metadata["normalisation"]["bed"] == 300
+    scores = validate(loaded.network, tiny.Tiles(8, 1), torch.device("cpu"))
+    assert scores["validation_rmse"] == pytest.approx(
+        min(row["validation_rmse"] for row in fitted.history)
+    )
+
+
+def test_every_epoch_takes_every_tile_once_in_an_order_of_its_own(tmp_path: Path) -> None:
+    taken: list[int] = []
+
+    class Watched(tiny.Tiles):
+        def __getitem__(self, index: Tensor) -> Batch:
+            taken.extend(index.tolist())
+            return super().__getitem__(index)
+
+    told: list[tuple[int, int]] = []
+    tiny.fit(tmp_path / "a", Watched(7), progress=lambda step, of, _: told.append((step, of)))
+    # The first three are looked at for their shapes.
+    epochs = taken[3:10], taken[10:]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert told == [(step, 6) for step in range(1, 7)]
+    before, taken = taken, []
+    tiny.fit(tmp_path / "b", Watched(7), network__features=5)
+    assert taken == before
+
+
+def test_a_rest_of_one_tile_is_left_out_where_batches_are_normalised(tmp_path: Path) -> None:
+    phases = {"schedule__pretraining_epochs": 0, "schedule__adversarial_epochs": 1}
+    assert tiny.fit(tmp_path, tiny.Tiles(7), **phases).history[-1]["step"] == 2
+    with pytest.raises(InvalidDataError, match="expected at least 2 tiles in a batch, found 1"):
+        tiny.fit(tmp_path / "one", tiny.Tiles(1), **phases)
+
+
+@pytest.mark.parametrize("adversarial", [0, 1])
+def test_what_stands_in_unmeasured_cells_changes_nothing(tmp_path: Path, adversarial: int) -> None:
+    settings = {
+        "schedule__pretraining_epochs": 1,
+        "schedule__adversarial_epochs": adversarial,
+        "losses__structural_weight": 0.1,
+        "losses__topographic_weight": 0.1,
+    }
+    rows = []
+    for number, garbage in enumerate((math.nan, 1e9)):
+        tiles, held = tiny.Tiles(6, masked=True), tiny.Tiles(3, 1, masked=True)
+        for part in (tiles, held):
+            part.tensors["y"].masked_fill_(~part.tensors["mask"], garbage)
+        fitted = tiny.fit(tmp_path / str(number), tiles, validation=held, **settings)
+        rows.append([{**row, "seconds": 0} for row in fitted.history])
+    assert rows[0] == rows[1]
+    assert all(math.isfinite(row["g_loss"]) for row in rows[0])
+
+
+def test_the_score_is_over_measured_cells_alone() -> None:
+    tiles = tiny.Tiles(2)
+    tiles.tensors["mask"] = torch.zeros(2, 1, 36, 36, dtype=torch.bool)
+    network = FlowAlignedGenerator(features=4, growth=4, input_features=4)
+    with pytest.raises(InvalidDataError, match="expected measured cells, found none"):
+        validate(network, tiles, torch.device("cpu"))
+    tiles.tensors["mask"][1, 0, 3, 4] = True
+    tiles.tensors["y"][1, 0, 3, 4] = bicubic(tiles.tensors["x"])[1, 0, 3, 4] + 7
+    scores = validate(network, tiles, torch.device("cpu"), batch_size=1)
+    assert scores["bicubic_rmse"] == pytest.approx(7, rel=1e-4)
+
+
+def test_optional_inputs_may_be_absent(tmp_path: Path) -> None:
+    tiles = tiny.Tiles()
+    tiles.tensors["present"] = torch.tensor([[True, False, True]]).repeat(6, 1)
+    histories = []
+    for number, value in enumerate((0.0, 1e6)):
+        tiles.tensors["w2"].fill_(value)
+        fitted = tiny.fit(tmp_path / str(number), tiles, network__flags=True)
+        histories.append([row["g_loss"] for row in fitted.history])
+    assert histories[0] == histories[1]
+    assert checkpoints.load(fitted.best).metadata["network"]["options"]["flags"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"w1": torch.zeros(6, 1, 55, 55)}, "field w1: expected 110 x 110 cells beside x of 11"),
+        ({"y": torch.zeros(6, 1, 44, 44)}, "field y: expected 36 x 36 cells"),
+        ({"x": torch.full((6, 1, 11, 11), torch.nan)}, "field x: .* since there is no mask"),
+    ],
+)
+def test_tiles_that_do_not_fit_are_refused_before_anything_is_written(
+    tmp_path: Path, broken: Batch, message: str
+) -> None:
+    tiles = tiny.Tiles()
+    tiles.tensors |= broken
+    with pytest.raises(InvalidDataError, match=rf"^training tiles.*{message}"):
+        tiny.fit(tmp_path, tiles)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_divergence_is_told_and_the_last_good_state_is_kept(tmp_path: Path) -> None:
+    tiles = tiny.Tiles()
+
+    def progress(step: int, *_: object) -> None:
+        if step == 4:
+            tiles.tensors["y"].fill_(torch.nan)
+
+    with pytest.raises(InvalidDataError, match="diverged in epoch 3: g_loss is nan") as caught:
+        tiny.fit(tmp_path, tiles, progress=progress, schedule__pretraining_epochs=4)
+    assert "\n" not in str(caught.value)
+    assert "the last good state is kept in" in str(caught.value)
+    kept = checkpoints.load_state(tmp_path / "last.safetensors")
+    assert kept.metadata["epoch"] == 2
+    assert all(tensor.isfinite().all() for tensor in kept.tensors.values())
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_loss_far_above_its_running_mean_is_divergence(tmp_path: Path) -> None:
+    tiles = tiny.Tiles()
+
+    def progress(step: int, *_: object) -> None:
+        if step == 6:
+            tiles.tensors["y"].add_(1e5)
+
+    with pytest.raises(InvalidDataError, match=r"epoch 4: g_loss is .*, over 20 times its running"):
+        tiny.fit(tmp_path, tiles, progress=progress, schedule__pretraining_epochs=5)
+
+
+def test_training_ends_early_once_validation_has_not_improved(tmp_path: Path) -> None:
+    settings = {
+        "schedule__pretraining_epochs": 9,
+        "training__patience": 2,
+        "optimizer__learning_rate": 1e-30,
+        "training__average": 0.0,
+    }
+    fitted = tiny.fit(tmp_path, **settings)
+    assert len(fitted.history) == 3
+    assert checkpoints.load(fitted.best).metadata["epoch"] == 1
+    assert tiny.fit(tmp_path, resume=True, **settings) == fitted
+
+
+def test_validation_and_state_come_as_often_as_asked_and_at_the_end(tmp_path: Path) -> None:
+    fitted = tiny.fit(tmp_path, schedule__pretraining_epochs=3, training__validation_interval=2)
+    assert ["validation_rmse" in row for row in fitted.history] == [False, True, True]
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == fitted.history
+
+
+def test_the_learning_rate_warms_up_and_falls_as_a_cosine(tmp_path: Path) -> None:
+    fitted = tiny.fit(
+        tmp_path,
+        schedule__pretraining_epochs=5,
+        schedule__warm_up=0.5,
+        training__batch=6,
+        optimizer__learning_rate=1.0,
+        optimizer__eps=1e20,
+    )
+    expected = [
+        min(1, step / 2.5) * 0.5 * (1 + math.cos(math.pi * (step - 1) / 5)) for step in range(1, 6)
+    ]
+    assert [row["learning_rate"] for row in fitted.history] == pytest.approx(expected)
+
+
+class _Crowded(nn.Module):
+    """A generator whose memory holds few tiles."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.inner, self.room = FlowAlignedGenerator(features=4, growth=4, input_features=4), room
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        if len(inputs[0]) > self.room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self.inner(*inputs)
+
+
+def _stepped(room: int, *, adversarial: bool) -> tuple[nn.Module, dict[str, float]]:
+    torch.manual_seed(0)
+    generator, judge = _Crowded(room), tiny.Judge()
+    optimizers = [torch.optim.SGD(part.parameters(), lr=1e-2) for part in (generator, judge)]
+    terms = tiny.configured(losses__topographic_weight=0.1).losses
+    against = (judge, optimizers[1]) if adversarial else ()
+    step = steps.Step(generator, optimizers[0], *against, terms=terms)
+    batch = tiny.Tiles(8)[torch.arange(8)]
+    measured = [step(batch) for _ in range(2)]
+    return generator, {name: value.item() for name, value in measured[-1].items()}
+
+
+def test_a_batch_too_large_for_the_gpu_is_split_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        network, metrics = _stepped(2, adversarial=False)
+    assert [record.getMessage() for record in caplog.records][-1] == (
+        "the GPU's memory does not hold a batch of 8 tiles: it is split into 4 parts, and batch "
+        "statistics are now those of the part"
+    )
+    assert len(caplog.records) == 2
+    whole, expected = _stepped(8, adversarial=False)
+    for name in ("g_loss", "square"):
+        assert metrics[name] == pytest.approx(expected[name], rel=1e-4)
+    for part, weight in zip(network.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(part, weight, rtol=1e-4, atol=1e-7)
+
+
+def test_a_split_batch_trains_against_a_discriminator_too() -> None:
+    _, metrics = _stepped(4, adversarial=True)
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics.keys() >= {"d_loss", "g_loss", "ssim"}
+
+
+def test_a_gpu_that_does_not_hold_two_tiles_is_told_in_one_line() -> None:
+    with pytest.raises(InvalidDataError, match=r"memory for a part of 2 tiles.*training\.batch"):
+        _stepped(1, adversarial=False)
+
+
+def test_a_graph_is_asked_for_in_vain_without_a_gpu(tmp_path: Path) -> None:
+    plain, asked = (tiny.fit(tmp_path / str(flag), training__graph=flag) for flag in (False, True))
+    assert [row["g_loss"] for row in plain.history] == [row["g_loss"] for row in asked.history]
+
+
+def test_tensorboard_is_told_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, Any, int]] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            told.append((folder, None, purge_step))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            told.append((name, value, step))
+
+        def add_images(self, name: str, images: Tensor, step: int) -> None:
+            assert images.shape == (4, 1, 36, 36)
+            assert 0 <= images.min() <= images.max() <= 1
+            told.append((name, None, step))
+
+        def close(self) -> None:
+            told.append(("closed", None, 0))
+
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    fitted = tiny.fit(tmp_path)
+    assert ("validation_rmse", fitted.history[1]["validation_rmse"], 4) in told
+    assert ("validation/predicted", None, 2) in told
+    assert ("validation/prior", None, 2) in told
+    assert told[-1][0] == "closed"
+
+
+def test_training_leaves_the_random_numbers_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    options = {"discriminator": tiny.Judge(), "device": "cpu"}
+    before = torch.get_rng_state()
+    fit(tiny.configured(), tiny.Tiles(), tiny.Tiles(4, 1), tmp_path, **options)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_an_average_the_best_is_the_generator_itself(tmp_path: Path) -> None:
+    fitted = tiny.fit(tmp_path, training__average=0.0, schedule__pretraining_epochs=1)
+    state = checkpoints.load_state(fitted.last).tensors
+    for name, tensor in checkpoints.load(fitted.best).network.state_dict().items():
+        assert torch.equal(tensor, state[f"generator.{name}"])
+    assert not any(name.startswith("average.") for name in state)
