@@ -138,6 +138,7 @@ class Training:
         Whether tiles are turned and mirrored, one of eight ways each time.
     precision
         ``"bfloat16"``: autocast on a GPU, the weights staying float32 (on a CPU all is float32).
+        The ``Generator``, which takes raw metres, then rounds a bed at -2000 m to 8 m.
     deterministic
         Whether a GPU is held to algorithms that give the same bits each time, at a cost in speed.
     graph

@@ -101,7 +101,7 @@ class Step:
         self.refiner = parallel(generator, unused=unused)
         self.generator_optimizer = generator_optimizer
         self.terms, self.clipping, self.autocast = terms, clipping, autocast
-        self.parts = 1
+        self.parts, self.count = 1, 0
         if discriminator is not None and discriminator_optimizer is not None:
             self.discriminator: nn.Module | None = synchronise(discriminator.train())
             self.judge = parallel(discriminator)

@@ -68,7 +68,8 @@ def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> Non
     _finish(processes)
     for row, expected in zip(_rows(two), _rows(one), strict=True):
         for name in expected.keys() - {"phase", "seconds"}:
-            assert row[name] == pytest.approx(expected[name], rel=1e-9, abs=1e-12), (row["epoch"], name)
+            near = pytest.approx(expected[name], rel=1e-9, abs=1e-12)
+            assert row[name] == near, (row["epoch"], name)
     ours, theirs = (load_file(out / "last.safetensors") for out in (two, one))
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():

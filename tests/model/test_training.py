@@ -548,6 +548,31 @@ def test_a_gpu_that_does_not_hold_two_tiles_is_told_in_one_line() -> None:
         _stepped(1, adversarial=False)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_in_bfloat16_the_weights_and_losses_stay_in_float32(autocast: bool) -> None:
+    torch.manual_seed(0)
+    generator = FlowAlignedGenerator(features=4, growth=4, input_features=4)
+    seen = []
+    generator.generator.residual_network.register_forward_hook(
+        lambda _, __, output: seen.append(output.dtype)
+    )
+    judge = Discriminator()
+    optimizers = [torch.optim.SGD(part.parameters(), lr=1e-3) for part in (generator, judge)]
+    terms = tiny.configured(losses__adversarial_weight=0.02).losses
+    step = steps.Step(
+        generator, optimizers[0], judge, optimizers[1], terms=terms, autocast=autocast
+    )
+    batch = tiny.Tiles(4)[torch.arange(4)]
+    with torch.no_grad():
+        expected = (steps.refine(generator, batch) - batch["y"]).square().mean().item()
+    seen.clear()
+    measured = step(batch)
+    assert seen == [torch.bfloat16 if autocast else torch.float32]
+    assert all(value.dtype == torch.float32 for value in measured.values())
+    assert all(weight.dtype == torch.float32 for weight in generator.parameters())
+    assert measured["square"].item() == pytest.approx(expected, rel=0.05)
+
+
 def test_a_graph_is_asked_for_in_vain_without_a_gpu(tmp_path: Path) -> None:
     plain, asked = (tiny.fit(tmp_path / str(flag), training__graph=flag) for flag in (False, True))
     assert [row["g_loss"] for row in plain.history] == [row["g_loss"] for row in asked.history]

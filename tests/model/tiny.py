@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from deepbedmap.model import configuration, training
 from deepbedmap.model.configuration import Configuration
 from deepbedmap.model.networks import bicubic
+from deepbedmap.model.run import make_generator
 from deepbedmap.model.training import Fitted
 
 
@@ -107,7 +108,7 @@ def precise() -> dict[str, Any]:
             if tensor.dtype == torch.float32:
                 part.tensors[name] = tensor.double()
     torch.manual_seed(0)
-    generator = training._generator(configured()).double()
+    generator = make_generator(configured()).double()
     with torch.no_grad():
         # The published first weights are so small that no gradient reaches the first layers.
         for weight in generator.parameters():
