@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -44,18 +44,6 @@ PLAIN = "plain, float32"
 
 Batch = dict[str, Tensor]
 Step = Callable[[Batch], Any]
-
-
-class InBfloat16(nn.Module):
-    """A network whose products are computed in bfloat16, its weights staying float32."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        with torch.autocast(inputs[0].device.type, torch.bfloat16):
-            return self.network(*inputs)
 
 
 def random_tiles(count: int, device: str) -> Batch:
@@ -86,8 +74,6 @@ def package_step(blocks: int, device: str, *, bfloat16: bool, graph: bool, compi
     ]
     if compiled:
         pair = tuple(torch.compile(network) for network in pair)
-    if bfloat16:
-        pair = tuple(InBfloat16(network) for network in pair)
     terms = configuration.load("paper").with_values(losses__detached=False).losses
     step = steps.Step(
         pair[0], optimizers[0], pair[1], optimizers[1], terms=terms, autocast=bfloat16
@@ -160,7 +146,7 @@ def wait(device: str) -> None:
 
 def operations(blocks: int) -> float:
     """Multiplications and additions of a step, for each tile of it."""
-    training, tiles = plain_step.Training(blocks), random_tiles(2, "cpu")
+    training, tiles = plain_step.Training(blocks, "meta"), random_tiles(2, "meta")
     with FlopCounterMode(display=False) as counter:
         training.step(tiles)
     return counter.get_total_flops() / 2

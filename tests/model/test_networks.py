@@ -203,8 +203,9 @@ def test_raising_bed_and_surface_raises_the_answer_alike():
 
 
 def test_the_answer_of_a_tile_does_not_depend_on_its_batch():
-    network = FlowAlignedGenerator(features=8, growth=4, input_features=4)
-    tiles = flow_tiles()
+    network = FlowAlignedGenerator(features=8, growth=4, input_features=4, flags=True)
+    nn.init.normal_(network.get_parameter(_absence(network)))
+    tiles = [*flow_tiles(), _present("111", "010", "111", "110", "011", "111")]
     with torch.no_grad():
         together = network(*tiles)
         alone = torch.cat([network(*(t[n : n + 1] for t in tiles)) for n in range(6)])
