@@ -21,7 +21,8 @@ from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 from deepbedmap.model import checkpoints, distributed
 from deepbedmap.model.augmentation import TURNS, augment
 from deepbedmap.model.configuration import Configuration
-from deepbedmap.model.dataset import require_complete
+from deepbedmap.model.dataset import INPUTS, require_complete
+from deepbedmap.model.layers import zero_absent
 from deepbedmap.model.metrics import Log, Row
 from deepbedmap.model.networks import NETWORKS, Discriminator, bicubic
 from deepbedmap.model.steps import Captured, PaperAdam, Step, refine
@@ -157,8 +158,12 @@ class Run:
                         remedy="cut the tiles at the network's resolutions",
                     )
                 )
-        if "mask" not in batch and "present" not in batch:
-            require_complete(batch)
+        if "mask" in batch:
+            batch["y"] = batch["y"].masked_fill(~batch["mask"], 0)
+        if "present" in batch:
+            optional = [batch[input_] for input_ in INPUTS[1:]]
+            batch |= zip(INPUTS[1:], zero_absent(optional, batch["present"]), strict=True)
+        require_complete(batch)
 
     def begin(self, *, resume: bool) -> None:
         """Start anew, or from the state in the folder."""

@@ -20,6 +20,7 @@ from deepbedmap.model import checkpoints, configuration, losses, steps
 from deepbedmap.model.checkpoints import load_chainer_npz
 from deepbedmap.model.dataset import TrainingSet
 from deepbedmap.model.networks import Discriminator, FlowAlignedGenerator, Generator, bicubic
+from deepbedmap.model.run import make_generator
 from deepbedmap.model.training import adversarial_step, fit, paper_optimizer, train, validate
 
 Batch = dict[str, Tensor]
@@ -408,7 +409,7 @@ def test_optional_inputs_may_be_absent(tmp_path: Path) -> None:
     tiles = tiny.Tiles()
     tiles.tensors["present"] = torch.tensor([[True, False, True]]).repeat(6, 1)
     histories = []
-    for number, value in enumerate((0.0, 1e6)):
+    for number, value in enumerate((0.0, math.nan)):
         tiles.tensors["w2"].fill_(value)
         fitted = tiny.fit(tmp_path / str(number), tiles, network__flags=True)
         histories.append([row["g_loss"] for row in fitted.history])
@@ -422,6 +423,13 @@ def test_optional_inputs_may_be_absent(tmp_path: Path) -> None:
         ({"w1": torch.zeros(6, 1, 55, 55)}, "field w1: expected 110 x 110 cells beside x of 11"),
         ({"y": torch.zeros(6, 1, 44, 44)}, "field y: expected 36 x 36 cells"),
         ({"x": torch.full((6, 1, 11, 11), torch.nan)}, "field x: .* since there is no mask"),
+        (
+            {
+                "mask": torch.zeros(6, 1, 36, 36, dtype=torch.bool),
+                "w3": torch.full((6, 1, 11, 11), torch.nan),
+            },
+            "field w3",
+        ),
     ],
 )
 def test_tiles_that_do_not_fit_are_refused_before_anything_is_written(
@@ -449,6 +457,21 @@ def test_divergence_is_told_and_the_last_good_state_is_kept(tmp_path: Path) -> N
     assert kept.metadata["epoch"] == 2
     assert all(tensor.isfinite().all() for tensor in kept.tensors.values())
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_weights_that_an_epochs_last_update_breaks_are_not_kept(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    generator = make_generator(tiny.configured())
+
+    def progress(step: int, *_: object) -> None:
+        if step == 4:
+            next(generator.parameters()).data.fill_(torch.inf)
+
+    with pytest.raises(InvalidDataError, match="epoch 2: a weight is no longer finite"):
+        tiny.fit(tmp_path, generator=generator, progress=progress)
+    kept = checkpoints.load_state(tmp_path / "last.safetensors")
+    assert kept.metadata["epoch"] == 1
+    assert all(tensor.isfinite().all() for tensor in kept.tensors.values())
 
 
 def test_a_loss_far_above_its_running_mean_is_divergence(tmp_path: Path) -> None:
@@ -498,11 +521,11 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine(tmp_path: Path) -> Non
 
 
 class _Crowded(nn.Module):
-    """A generator whose memory holds few tiles."""
+    """A network whose memory holds few tiles."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, inner: nn.Module, room: int) -> None:
         super().__init__()
-        self.inner, self.room = FlowAlignedGenerator(features=4, growth=4, input_features=4), room
+        self.inner, self.room = inner, room
 
     def forward(self, *inputs: Tensor) -> Tensor:
         if len(inputs[0]) > self.room:
@@ -510,9 +533,12 @@ class _Crowded(nn.Module):
         return self.inner(*inputs)
 
 
-def _stepped(room: int, *, adversarial: bool) -> tuple[nn.Module, dict[str, float]]:
+def _stepped(
+    room: int, *, adversarial: bool = False, judged: int = 8
+) -> tuple[nn.Module, dict[str, float]]:
     torch.manual_seed(0)
-    generator, judge = _Crowded(room), tiny.Judge()
+    generator = _Crowded(FlowAlignedGenerator(features=4, growth=4, input_features=4), room)
+    judge = _Crowded(tiny.Judge(), judged)
     optimizers = [torch.optim.SGD(part.parameters(), lr=1e-2) for part in (generator, judge)]
     terms = tiny.configured(losses__topographic_weight=0.1).losses
     against = (judge, optimizers[1]) if adversarial else ()
@@ -524,28 +550,29 @@ def _stepped(room: int, *, adversarial: bool) -> tuple[nn.Module, dict[str, floa
 
 def test_a_batch_too_large_for_the_gpu_is_split_and_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        network, metrics = _stepped(2, adversarial=False)
+        network, metrics = _stepped(2)
     assert [record.getMessage() for record in caplog.records][-1] == (
         "the GPU's memory does not hold a batch of 8 tiles: it is split into 4 parts, and batch "
         "statistics are now those of the part"
     )
     assert len(caplog.records) == 2
-    whole, expected = _stepped(8, adversarial=False)
+    whole, expected = _stepped(8)
     for name in ("g_loss", "square"):
         assert metrics[name] == pytest.approx(expected[name], rel=1e-4)
     for part, weight in zip(network.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(part, weight, rtol=1e-4, atol=1e-7)
 
 
-def test_a_split_batch_trains_against_a_discriminator_too() -> None:
-    _, metrics = _stepped(4, adversarial=True)
+@pytest.mark.parametrize(("room", "judged"), [(4, 8), (8, 4), (2, 4)])
+def test_a_split_batch_trains_against_a_discriminator_too(room: int, judged: int) -> None:
+    _, metrics = _stepped(room, adversarial=True, judged=judged)
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics.keys() >= {"d_loss", "g_loss", "ssim"}
 
 
 def test_a_gpu_that_does_not_hold_two_tiles_is_told_in_one_line() -> None:
     with pytest.raises(InvalidDataError, match=r"memory for a part of 2 tiles.*training\.batch"):
-        _stepped(1, adversarial=False)
+        _stepped(1)
 
 
 @pytest.mark.parametrize("autocast", [False, True])
