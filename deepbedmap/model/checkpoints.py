@@ -168,7 +168,7 @@ def write_document(path: str | os.PathLike[str], metadata: Mapping[str, Any]) ->
     """
     path = Path(path).with_suffix(".json")
     text = json.dumps(_versions() | dict(metadata), indent=2) + "\n"
-    with _room_for(path, len(text)), repository.beside(path) as part:
+    with room_for(path, len(text)), repository.beside(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 
@@ -360,13 +360,13 @@ def _write(tensors: Mapping[str, Tensor], path: Path, document: Mapping[str, Any
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = serialise(dict(tensors), {"deepbedmap": json.dumps(document)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _room_for(path, len(content)), repository.beside(path) as part:
+    with room_for(path, len(content)), repository.beside(path) as part:
         part.write_bytes(content)
     return path
 
 
 @contextlib.contextmanager
-def _room_for(path: Path, size: int) -> Iterator[None]:
+def room_for(path: Path, size: int) -> Iterator[None]:
     """Say in one line that a disk is full, and that nothing was lost."""
     try:
         yield

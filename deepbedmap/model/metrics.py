@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from deepbedmap import repository
+from deepbedmap.model.checkpoints import room_for
 
 Row = dict[str, Any]
 
@@ -31,8 +32,9 @@ class Log:
     def __init__(self, folder: Path, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         self.path = folder / "metrics.jsonl"
         rows = list(rows)
-        with repository.beside(self.path) as part:
-            part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        with room_for(self.path, len(text)), repository.beside(self.path) as part:
+            part.write_text(text, encoding="utf-8")
         self._events: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -43,9 +45,16 @@ class Log:
         )
 
     def add(self, row: Row) -> None:
-        """Write down the metrics of an epoch."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """Write down the metrics of an epoch.
+
+        Raises
+        ------
+        InvalidDataError
+            The disk is full.
+        """
+        line = json.dumps(row) + "\n"
+        with room_for(self.path, len(line)), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
         if self._events is not None:
             for name, value in row.items():
                 if isinstance(value, float):

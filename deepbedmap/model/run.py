@@ -142,7 +142,7 @@ class Run:
         if len(tiles) == 0:
             raise InvalidDataError(Fault(name, expected="at least one tile", found="none"))
         numbers = torch.arange(min(len(tiles), self.configuration.training.batch))
-        batch = tiles[numbers.to(_place_of(tiles))]
+        batch = dict(tiles[numbers.to(_place_of(tiles))])
         rows, columns = batch["x"].shape[-2:]
         for field_, scale, less in (("w1", 10, 0), ("w2", 2, 0), ("w3", 1, 0), ("y", 4, 2)):
             expected = scale * (rows - less), scale * (columns - less)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -598,6 +599,85 @@ def test_in_bfloat16_the_weights_and_losses_stay_in_float32(autocast: bool) -> N
     assert all(value.dtype == torch.float32 for value in measured.values())
     assert all(weight.dtype == torch.float32 for weight in generator.parameters())
     assert measured["square"].item() == pytest.approx(expected, rel=0.05)
+
+
+class _FakeStep:
+    """Notes which batches it is called with; fails where it may not be captured."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, float]] = []
+        self.capturing = self.refusing = False
+
+    def __call__(self, batch: Batch, count: int | None = None) -> Batch:
+        if self.capturing and self.refusing:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        if not self.capturing:
+            self.seen.append((count or 0, batch["x"].sum().item()))
+        return {"g_loss": batch["x"].sum()}
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> tuple[_FakeStep, list[str]]:
+    """A step, and what is replayed, on a machine that pretends to have CUDA graphs."""
+    step, replayed = _FakeStep(), []
+
+    class Stream:
+        def wait_stream(self, other: Stream) -> None:
+            pass
+
+    class Graph:
+        def replay(self) -> None:
+            replayed.append("replay")
+
+    @contextlib.contextmanager
+    def capture(_: Graph) -> Iterator[None]:
+        step.capturing = True
+        try:
+            yield
+        finally:
+            step.capturing = False
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    return step, replayed
+
+
+def test_a_captured_step_is_replayed_on_every_batch_of_its_shape(
+    fake_gpu: tuple[_FakeStep, list[str]],
+) -> None:
+    step, replayed = fake_gpu
+    captured = steps.Captured(step)  # type: ignore[arg-type]
+    for number, count in enumerate((2, 2, 2, 2, 1, 2)):
+        captured({"x": torch.full((count,), float(number))}, count)
+        if number in (2, 3, 5):
+            assert captured.batch["x"].tolist() == [number, number]
+    assert step.seen == [(2, 0.0), (2, 2.0), (1, 4.0)]
+    assert len(replayed) == 3
+
+
+def test_where_capture_fails_steps_are_computed_as_ever(
+    fake_gpu: tuple[_FakeStep, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    step, replayed = fake_gpu
+    step.refusing = True
+    captured = steps.Captured(step)  # type: ignore[arg-type]
+    for number in range(5):
+        captured({"x": torch.full((2,), float(number))}, 2)
+    assert [total for _, total in step.seen] == [0, 2, 4, 6, 8]
+    assert not replayed
+    assert [record.getMessage() for record in caplog.records] == [
+        "steps are not captured in a CUDA graph: operation not permitted when stream is capturing"
+    ]
+
+
+def test_a_network_that_could_be_told_of_absent_inputs_trains_where_none_is(
+    tmp_path: Path,
+) -> None:
+    fitted = tiny.fit(tmp_path, network__flags=True, schedule__pretraining_epochs=1)
+    assert math.isfinite(fitted.history[0]["g_loss"])
 
 
 def test_a_graph_is_asked_for_in_vain_without_a_gpu(tmp_path: Path) -> None:
