@@ -17,8 +17,9 @@ from torch.nn import functional
 from torch.optim import Adam, Optimizer
 
 from deepbedmap.errors import InvalidDataError
+from deepbedmap.inputs import INPUTS
 from deepbedmap.model import losses
-from deepbedmap.model.dataset import INPUTS, TrainingSet, require_complete
+from deepbedmap.model.dataset import TrainingSet, require_complete
 from deepbedmap.model.networks import bicubic
 
 LOSS_SCALE = 300.0
