@@ -17,6 +17,7 @@ from scipy.ndimage import distance_transform_edt
 
 from deepbedmap.errors import Fault, InvalidDataError
 from deepbedmap.rasters import Bounds
+from deepbedmap.surveys import name_of, require_finite
 
 # A pick on the edge between two cells belongs to the one east and north of it. Without this shift
 # (in cells) blockmedian and surface round such picks differently, and surface drops some of them.
@@ -70,7 +71,7 @@ def region_of(points: pd.DataFrame, increment: float = 250) -> Bounds:
         raise ValueError(f"increment must be positive, not {increment}")
     if points.empty:
         raise InvalidDataError(_fault(points, "at least one point", "none", "check the survey"))
-    _require_finite(points, ("x", "y"))
+    require_finite(points, "x", "y")
     corners = np.array([[points[axis].min(), points[axis].max()] for axis in ("x", "y")], float).T
     if (corners[0] == corners[1]).all():
         raise InvalidDataError(
@@ -214,7 +215,7 @@ class Lattice:
                     points, "at least 4 points", str(len(points)), "add picks, or check the filters"
                 )
             )
-        _require_finite(points, ("x", "y", "z"))
+        require_finite(points, "x", "y", "z")
         lattice = cls(region_of(points, spacing) if region is None else region, spacing)
         _require_metres(points, spacing)
         xmin, ymin, xmax, ymax = lattice.bounds
@@ -397,23 +398,6 @@ def describe(
     return located
 
 
-def _require_finite(points: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    for column in columns:
-        bad = ~np.isfinite(points[column].to_numpy(float))
-        if bad.any():
-            row = int(bad.argmax())
-            raise InvalidDataError(
-                _fault(
-                    points,
-                    "finite numbers",
-                    f"{points[column].iloc[row]} in record {points.index[row]}"
-                    f" ({int(bad.sum())} such in all)",
-                    "drop these records",
-                    field=column,
-                )
-            )
-
-
 def _require_metres(points: pd.DataFrame, spacing: float) -> None:
     crs = points.attrs.get("crs")
     known = CRS.from_user_input(crs) if crs else None
@@ -429,15 +413,5 @@ def _require_metres(points: pd.DataFrame, spacing: float) -> None:
     raise InvalidDataError(_fault(points, "x and y in metres", found, "project the picks first"))
 
 
-def _fault(
-    points: pd.DataFrame, expected: str, found: str, remedy: str, field: str | None = None
-) -> Fault:
-    sources = points.attrs.get("sources") or []
-    names = [str(s.get("pipeline") or s.get("file")) for s in sources if isinstance(s, dict)]
-    return Fault(
-        file=names[0] if names else "points",
-        field=field,
-        expected=expected,
-        found=found,
-        remedy=remedy,
-    )
+def _fault(points: pd.DataFrame, expected: str, found: str, remedy: str) -> Fault:
+    return Fault(name_of(points), expected=expected, found=found, remedy=remedy)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,20 +79,35 @@ def deduplicate(points: pd.DataFrame, tolerance: float = 1e-3) -> pd.DataFrame:
     return distinct
 
 
+def name_of(points: pd.DataFrame) -> str:
+    """The pipeline, or the file, that picks were read from: for messages."""
+    sources = points.attrs.get("sources") or []
+    names = [source.get("pipeline") or source.get("file") for source in sources]
+    return str(names[0]) if names else "points"
+
+
 def require_finite(points: pd.DataFrame, *names: str) -> None:
     """Refuse picks with a missing or infinite value in one of some columns.
 
     Raises
     ------
     InvalidDataError
-        With the first such row, counted from 0.
+        With the first such row, counted from 0, and their number.
     """
     for name in names:
         wrong = ~np.isfinite(points[name].to_numpy(np.float64))
         if wrong.any():
             row = int(wrong.argmax())
-            fault = Fault("points", entry=f"row {row}", field=name, expected="a finite number")
-            raise InvalidDataError(replace(fault, found=str(points[name].iloc[row])))
+            raise InvalidDataError(
+                Fault(
+                    name_of(points),
+                    entry=f"row {row}",
+                    field=name,
+                    expected="a finite number",
+                    found=f"{points[name].iloc[row]} ({int(wrong.sum())} such in all)",
+                    remedy="drop these records",
+                )
+            )
 
 
 def _keepers(places: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.intp]:

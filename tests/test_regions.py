@@ -273,8 +273,8 @@ def test_a_wrong_call_is_refused(survey, tmp_path, wrong, said):
     ("bad", "said"),
     [
         (lambda points: points[:1], "at least 4 points, found 1"),
-        (lambda points: points.assign(z=np.nan), "field z: expected finite numbers, found nan"),
-        (lambda points: points.assign(x=np.inf), "field x: expected finite numbers, found inf"),
+        (lambda points: points.assign(z=np.nan), "field z: expected a finite number, found nan"),
+        (lambda points: points.assign(x=np.inf), "field x: expected a finite number, found inf"),
         (lambda points: points.assign(x=-75.0, y=-80 + points["y"] / 1e6), "as in degrees"),
     ],
 )
