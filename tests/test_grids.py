@@ -196,7 +196,7 @@ def test_gmt_says_nothing(capfd):
     ("points", "said"),
     [
         (picks([0, 1, 2], [0, 1, 2], [0, 1, 2]), "expected at least 4 points, found 3"),
-        (picks([0, 9, 0, 9], [0, 0, 9, np.nan], [0] * 4), "field y: .*row 3, field z: .*found nan"),
+        (picks([0, 9, 0, 9], [0, 0, 9, np.nan], [0] * 4), "row 3, field y: .*found nan"),
         (picks([0, 9, 0, 9], [0, 0, 9, 9], [0, np.inf, 0, 0]), "row 1, field z: .*found inf"),
         (picks([7] * 5, [8] * 5, range(5)), "span an area, found all 5 at x = 7, y = 8"),
     ],
