@@ -38,6 +38,7 @@ Geoids = Mapping[str, xr.DataArray | str | os.PathLike[str]]
 VERTICAL_DATUMS = ("ellipsoid", "EIGEN-GL04C", "EIGEN-6C4")
 
 _NETCDF_SUFFIXES = {".nc", ".nc4", ".h5"}
+_GEOTIFF_SUFFIXES = {".tif", ".tiff"}
 _TILE = 256  # cells a side of a tile of what is written
 _MEMORY = 256e6  # bytes that write_resampled takes at once
 _BYTES = 48  # of them for a cell of a band that is read and interpolated
@@ -100,7 +101,11 @@ def open_raster(
         if path.is_dir() or path.suffix.lower() in _NETCDF_SUFFIXES:
             raster = _open_variable(path, variable)
         else:
-            raster = rioxarray.open_rasterio(path, mask_and_scale=True)
+            # GDAL decodes the blocks of one read side by side, where its driver of the file can.
+            threads = (
+                {"num_threads": "all_cpus"} if path.suffix.lower() in _GEOTIFF_SUFFIXES else {}
+            )
+            raster = rioxarray.open_rasterio(path, mask_and_scale=True, **threads)
     except InvalidDataError:
         raise
     except (OSError, ValueError, rasterio.errors.RasterioError) as error:
@@ -323,7 +328,7 @@ def write_resampled(
     the raster: more only where a chunk of a NetCDF file or of dask does.
     """
     path = Path(path)
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    if path.suffix.lower() not in _GEOTIFF_SUFFIXES:
         raise ValueError(f"expected a name that ends in .tif, not {path.name!r}")
     given = {"raster": raster} | ({} if filler is None else {"filler": filler})
     rasters = [_open_source(source) for source in given.values()]
