@@ -1,5 +1,5 @@
 # `make demo` and `make test` install what they need; see setup.sh.
-.PHONY: demo test lint bench clean setup
+.PHONY: demo test lint bench bench-download bench-skill clean setup
 
 # Idle threads sleep: spinning ones slow a busy machine down several times.
 export OMP_WAIT_POLICY = passive
@@ -9,6 +9,7 @@ export MALLOC_TRIM_THRESHOLD_ = 1073741824
 
 SEED ?= 0
 OUT ?= demo-output
+SIZE ?= minute
 
 demo: setup
 	.venv/bin/deepbedmap demo --out "$(OUT)" --seed $(SEED)
@@ -21,8 +22,14 @@ lint: setup
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
+# Each stage beside the plain way of working; SIZE=hour for the full cases.
 bench: setup
+	.venv/bin/python benchmarks/stages.py --size $(SIZE)
+
+bench-download: setup
 	.venv/bin/python benchmarks/download.py
+
+bench-skill: setup
 	.venv/bin/python benchmarks/skill.py
 
 setup:

@@ -7,6 +7,8 @@ or of the archive's where nobody wrote down what that holds. Characters other th
 
 ``open`` holds the rasters that their publishers serve as they are, for intake and intake-xarray
 alone: its entries take no parameters, and nothing of this package is needed to read them.
+
+``training`` opens the tiles that ``deepbedmap tiles`` cut, once they are there.
 """
 
 from __future__ import annotations
@@ -34,6 +36,11 @@ FOLDERS = {
 }
 
 OPEN = "Rasters as their publishers serve them, for intake and intake-xarray alone"
+
+TRAINING = "Tiles to train a model of the bed on"
+
+TRAINING_SET = "training/tiles.zarr"
+"""Where the entry ``tiles`` looks, in the repository and then in the data folder."""
 
 _GEOTIFF = (".tif", ".tiff")
 _NETCDF = (".nc", ".nc4", ".h5")
@@ -87,7 +94,7 @@ def bundled() -> Catalog:
     --------
     >>> catalog = bundled()
     >>> list(catalog)
-    ['highres', 'lowres', 'misc', 'open']
+    ['highres', 'lowres', 'misc', 'open', 'training']
     >>> catalog.highres["2010tr_points"].metadata["crs"]
     'EPSG:3031'
     """
@@ -243,13 +250,19 @@ def _texts(registry: Registry, root: Path) -> dict[Path, str]:
             "driver": "yaml_file_cat",
             "args": {"path": f"{{{{ CATALOG_DIR }}}}/{name}.yml"},
         }
-        for name, said in {**FOLDERS, "open": OPEN}.items()
+        for name, said in {**FOLDERS, "open": OPEN, "training": TRAINING}.items()
+    }
+    tiles = {
+        "description": f"{TRAINING}; `deepbedmap tiles GRID... --out {TRAINING_SET}` makes them",
+        "driver": "deepbedmap_tiles",
+        "args": {"path": f"{{{{ CATALOG_DIR }}}}/../{TRAINING_SET}"},
     }
     said = "Antarctic bed elevation: surveys, bed grids, and what a model of the bed needs"
     catalogs = {"catalog": _catalog_text("deepbedmap", said, nested)}
     texts = {}
     served = _entries(registry, registry, _open_entries_of)
     catalogs["open"] = _catalog_text("open", OPEN, served)
+    catalogs["training"] = _catalog_text("training", TRAINING, {"tiles": tiles})
     for folder, said in FOLDERS.items():
         datasets = [dataset for dataset in registry if dataset.folder == folder]
         entries = _entries(registry, datasets, lambda dataset: _entries_of(dataset, root))

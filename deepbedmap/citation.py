@@ -103,8 +103,8 @@ def attribute(what: str | os.PathLike[str], registry: Registry) -> Attribution:
     Parameters
     ----------
     what
-        A citekey; the path of a grid, prediction, table of picks (.parquet), checkpoint or raw
-        file; or the name of a file in the registry, which need not be here.
+        A citekey; the path of a grid, prediction, table of picks (.parquet), checkpoint, training
+        set (.zarr) or raw file; or the name of a file in the registry, which need not be here.
     registry
         Where the datasets are.
 
@@ -121,7 +121,7 @@ def attribute(what: str | os.PathLike[str], registry: Registry) -> Attribution:
         return Attribution((name,))
     path = Path(name)
     files = _Files(registry)
-    if path.is_file():
+    if path.is_file() or (path.suffix in _FOLDERS and path.is_dir()):
         return _attribute_file(path, files)
     citekeys = files.by_name.get(name, {})
     if len(citekeys) == 1:
@@ -173,9 +173,10 @@ def describe(path: str | os.PathLike[str], role: str) -> dict[str, Any]:
     """
     path = Path(path)
     described: dict[str, Any] = {"role": role, "file": path.name}
-    if not path.is_file():
+    if not path.exists():
         return described
-    described["sha256"] = _checksum(path)
+    if path.is_file():
+        described["sha256"] = _checksum(path)
     sources = _stated_sources(path)
     return described if sources is None else {**described, "sources": sources}
 
@@ -429,7 +430,8 @@ def _attribute_file(path: Path, files: _Files) -> Attribution:
         sources, unreadable = None, error
     if sources is None:
         # Raw files state nothing, and the suffixes of some are those of our own files.
-        citekey = files.dataset_of({"file": path.name, "sha256": _checksum(path)})
+        checksum = _checksum(path) if path.is_file() else None
+        citekey = files.dataset_of({"file": path.name, "sha256": checksum})
         if citekey:
             return Attribution((citekey,))
         raise unreadable or InvalidDataError(
@@ -515,6 +517,14 @@ def _read_netcdf(path: Path) -> list[Any]:
         return [attrs["provenance"] for attrs in holders if "provenance" in attrs]
 
 
+def _read_zarr(path: Path) -> list[Any]:
+    import zarr
+
+    group = zarr.open_group(path, mode="r")
+    holders = [group.attrs, *(array.attrs for _, array in group.arrays())]
+    return [attrs["provenance"] for attrs in holders if "provenance" in attrs]
+
+
 def _read_geotiff(path: Path) -> list[Any]:
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
@@ -547,4 +557,6 @@ _READERS: dict[str, Callable[[Path], list[Any]]] = {
     ".tiff": _read_geotiff,
     ".safetensors": _read_checkpoint,
     ".parquet": _read_table,
+    ".zarr": _read_zarr,
 }
+_FOLDERS = (".zarr",)

@@ -370,12 +370,17 @@ def points(
     bounds: Box = None,
     unique: Annotated[
         float | None,
-        typer.Option(min=0, help="Drop repeats of a position, to so many metres."),
+        typer.Option(
+            min=0,
+            help="Drop repeats of a position, to so many metres; all picks are then in memory.",
+        ),
     ] = None,
 ) -> None:
     """Turn a survey's raw files into one table of picks: x, y, z, line.
 
-    What is written as .parquet is GeoParquet where the CRS of the picks is known.
+    What is written as .parquet is GeoParquet where the CRS of the picks is known. It is written
+    block by block: a survey that is larger than the memory is no larger than others. A .csv file,
+    --unique and engine pdal take the table whole.
     """
     if out.suffix not in (".parquet", ".csv"):
         raise typer.BadParameter(
@@ -383,9 +388,18 @@ def points(
         )
     if engine not in ("native", "pdal"):
         raise typer.BadParameter("expected native or pdal", param_hint="--engine")
-    from deepbedmap import repository
-    from deepbedmap.points import deduplicate, read_points, write_points
+    import threading
 
+    from deepbedmap import progress, repository
+    from deepbedmap.points import read_points, write_points, write_survey
+    from deepbedmap.surveys import deduplicate
+
+    if out.suffix == ".parquet" and unique is None and engine == "native":
+        name = Path(pipeline).name
+        with progress.Bars(True, threading.Event()) as bars, bars.bar(name, None) as bar:
+            written = write_survey(pipeline, out, season or None, bounds, bar.start)
+        typer.echo(f"{out}: {written.picks} picks on {written.lines} lines")
+        return
     picks = read_points(pipeline, engine, season or None, bounds)  # type: ignore[arg-type]
     if unique is not None:
         picks = deduplicate(picks, unique)
@@ -424,7 +438,8 @@ def crossovers(
     from deepbedmap import repository
     from deepbedmap.crossovers import crossovers as cross
     from deepbedmap.crossovers import summarize
-    from deepbedmap.points import join_surveys, read_points
+    from deepbedmap.points import read_points
+    from deepbedmap.surveys import join_surveys
 
     surveys = {pipeline: read_points(pipeline, bounds=bounds) for pipeline in pipelines}
     picks = join_surveys(surveys).drop(columns="source")
@@ -444,27 +459,85 @@ def crossovers(
         typer.echo(_columns(summary.columns.to_list(), rows))
 
 
-@app.command(epilog="Example: deepbedmap grid highres/bed_WGS84_grid.json --out rutford.nc")
+@app.command(
+    epilog="Example: deepbedmap grid highres/bed_WGS84_grid.json --out rutford.nc; "
+    "deepbedmap grid bedmap3 20xx_Antarctica_TO --bounds -1700000 -600000 -1200000 -100000 "
+    "--out thwaites.zarr"
+)
 def grid(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline, or the name of one in highres/.")],
-    out: Annotated[Path, typer.Option(help="A .nc or .tif file.")],
+    pipelines: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PIPELINE...",
+            help="Pipelines, names of those in highres/, or Bedmap standard CSVs; one grid of all.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="A .nc, .zarr or .tif file.")],
     spacing: Annotated[float, typer.Option(help="Cell in metres.")] = 250,
     tension: Annotated[float, typer.Option(min=0, max=1, help="Of the spline.")] = 0.35,
     max_gap: Annotated[int, typer.Option(min=0, help="Cells beyond data that are kept.")] = 3,
-    region: Box = None,
+    region: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(
+            metavar="XMIN YMIN XMAX YMAX", help="Edges of the grid; else around the picks."
+        ),
+    ] = None,
+    season: Annotated[
+        list[str] | None,
+        typer.Option(help="A raw file's name, its stem or a glob; may be given again."),
+    ] = None,
+    bounds: Box = None,
+    layers: Annotated[
+        bool | None,
+        typer.Option(
+            help="Beside z also count, spread and distance: picks in a cell, the standard "
+            "deviation of their beds, metres to the nearest cell with one. By default wherever "
+            "that can be done: not in a .tif file, nor by gmt."
+        ),
+    ] = None,
     method: Annotated[
         str, typer.Option(help="band: solved around the picks only; or gmt: GMT's surface.")
     ] = "band",
 ) -> None:
-    """Grid a survey: block medians, then a continuous-curvature spline in tension."""
-    write = _raster_writer(out)
+    """Grid surveys: block medians, then a continuous-curvature spline in tension.
+
+    A .nc or .zarr file is solved and written region by region, in memory that follows the picks.
+    If that is cut off, even by SIGKILL, run it again: it goes on where it stopped. A .tif file,
+    and what GMT solves, is held in memory as a whole.
+
+    Several surveys must have one CRS and one vertical datum. --bounds chooses picks, --region the
+    edges of the grid; both are in metres, in the CRS of the picks.
+    """
     if method not in ("gmt", "band"):
         raise typer.BadParameter("expected gmt or band", param_hint="--method")
-    from deepbedmap.grids import grid_points
-    from deepbedmap.points import read_points
+    by_region = method == "band" and out.suffix in (".nc", ".zarr")
+    if layers and not by_region:
+        raise typer.BadParameter("only band writes them, and not to .tif", param_hint="--layers")
+    if method == "band" and out.suffix not in (".nc", ".zarr", ".tif"):
+        raise typer.BadParameter(
+            "expected a name that ends in .nc, .zarr or .tif", param_hint="--out"
+        )
+    write = None if by_region else _raster_writer(out)
+    import logging
 
-    z = grid_points(read_points(pipeline), spacing, tension, max_gap, region, method)  # type: ignore[arg-type]
-    write(z, out)
+    from deepbedmap import grids, parts, progress, rasters, regions
+    from deepbedmap.points import read_points
+    from deepbedmap.surveys import join_surveys
+
+    surveys = {name: read_points(name, season=season or None, bounds=bounds) for name in pipelines}
+    picks = join_surveys(surveys) if len(surveys) > 1 else surveys.popitem()[1]
+    if write is None:
+        logging.getLogger(parts.__name__).setLevel(logging.INFO)
+        with progress.steps("gridding") as tell:
+            regions.write_grid(
+                *(picks, out, spacing, tension, max_gap, region),
+                layers=layers is not False,
+                progress=tell,
+            )
+        z = rasters.chunked(rasters.open_raster(out, "z"))
+    else:
+        z = grids.grid_points(picks, spacing, tension, max_gap, region, method)  # type: ignore[arg-type]
+        write(z, out)
     typer.echo(f"{out}: {z.sizes['y']} x {z.sizes['x']} cells, {int(z.count())} with a bed")
 
 
@@ -509,25 +582,142 @@ def convert(
     typer.echo(f"{out}: {cells} above {'the ellipsoid' if to == 'ellipsoid' else to}")
 
 
-@app.command(epilog="Example: deepbedmap tiles rutford.nc --out rutford_windows.geojson")
+@app.command(
+    epilog="Example: deepbedmap resample surface_100m.tif --filler surface_200m.tif "
+    "--out filled.tif; deepbedmap resample velocity.nc --resolution 500 --out velocity_500m.tif"
+)
+def resample(
+    raster: Annotated[Path, typer.Argument(help="A .tif or .nc file (vx and vy: both), or Zarr.")],
+    out: Annotated[Path, typer.Option(help="A .tif file.")],
+    resolution: Annotated[
+        float | None, typer.Option(help="Width of the new cells in metres; else the raster's own.")
+    ] = None,
+    bounds: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(metavar="XMIN YMIN XMAX YMAX", help="Outer edges of the new cells, metres."),
+    ] = None,
+    filler: Annotated[
+        Path | None, typer.Option(help="A second raster, for where the first has no value.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="nearest, linear or cubic.")] = "linear",
+) -> None:
+    """Fill the gaps of a raster, or give it cells of another width, of any size.
+
+    Values are interpolated at the new cells' centres; nothing is averaged, nor blended with nodata.
+    """
+    if out.suffix != ".tif":
+        raise typer.BadParameter("expected a name that ends in .tif", param_hint="--out")
+    from deepbedmap import progress, rasters
+
+    with progress.steps("resampling") as tell:
+        rasters.write_resampled(raster, out, resolution, bounds, filler, method, tell)  # type: ignore[arg-type]
+    written = rasters.open_raster(out)
+    typer.echo(f"{out}: {written.sizes['y']} x {written.sizes['x']} cells")
+
+
+@app.command(
+    epilog="Example: deepbedmap tiles rutford.nc --out rutford_windows.geojson; "
+    "deepbedmap tiles rutford.nc thwaites.nc --out training/tiles.zarr --prior prior.tif "
+    "--surface rema_100m.tif --surface-filler rema_200m.tif --velocity velocity.nc "
+    "--accumulation accumulation.tif --grounded"
+)
 def tiles(
-    grid: Annotated[Path, typer.Argument(help="A grid of picks.")],
-    out: Annotated[Path, typer.Option(help="A .geojson or .gpkg file.")],
+    grids: Annotated[
+        list[Path],
+        typer.Argument(metavar="GRID...", help="Grids of picks, each named as its survey."),
+    ],
+    out: Annotated[Path, typer.Option(help="A .geojson, .gpkg or .zarr file.")],
     size: Annotated[int, typer.Option(min=1, help="Width in cells.")] = 36,
     step: Annotated[int, typer.Option(min=1, help="Cells from one to the next.")] = 3,
     coverage: Annotated[float, typer.Option(help="Share of cells with a value.")] = 1.0,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A test area to keep 11 km away from; all; or none. May be given again. Windows "
+            "alone: none by default; a training set: all.",
+        ),
+    ] = None,
+    grounded: Annotated[
+        bool, typer.Option("--grounded", help="Keep windows on grounded ice alone.")
+    ] = False,
+    grounding_line: Annotated[
+        Path | None, typer.Option(help="Polygons of the grounded ice; else GSHHG's by GMT.")
+    ] = None,
+    grounding_buffer: Annotated[
+        float, typer.Option(min=0, help="Metres from the edge of the grounded ice.")
+    ] = 0,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="block|survey",
+            help="Hold blocks of 40 km, or surveys, out for validation. Windows alone: not split "
+            "by default; a training set: block.",
+        ),
+    ] = None,
+    validation: Annotated[float, typer.Option(help="Share held out.")] = 0.2,
+    buffer: Annotated[
+        float, typer.Option(min=0, help="Least metres between training and validation.")
+    ] = 11_000,
+    seed: Annotated[int, typer.Option(help="Of the random choice.")] = 0,
+    prior: Annotated[Path | None, typer.Option(help="Bed, 1 km or so.")] = None,
+    surface: Annotated[Path | None, typer.Option(help="Ice surface, 100 m or so.")] = None,
+    surface_filler: Annotated[
+        Path | None, typer.Option(help="A second ice surface, for gaps of the first.")
+    ] = None,
+    velocity: Annotated[
+        Path | None, typer.Option(help="Two bands, or a NetCDF file with vx and vy.")
+    ] = None,
+    accumulation: Annotated[Path | None, typer.Option(help="Snow accumulation.")] = None,
 ) -> None:
-    """Find the windows of a grid in which a tile can be cut, and write their footprints."""
-    if out.suffix not in (".geojson", ".gpkg"):
-        raise typer.BadParameter(
-            "expected a name that ends in .geojson or .gpkg", param_hint="--out"
-        )
-    from deepbedmap import rasters, repository
-    from deepbedmap.tiles import find_windows
+    """Find the windows of grids in which a tile can be cut, or cut them into a training set.
 
-    windows = find_windows(rasters.open_raster(grid), size, step, coverage)
+    A .geojson or .gpkg file gets the windows' footprints. A .zarr store gets tiles of the surveyed
+    bed and of the prior, surface, velocity and accumulation around it; the footprints go beside it.
+    A run that was killed goes on when it is started again.
+    """
+    if out.suffix not in (".geojson", ".gpkg", ".zarr"):
+        raise typer.BadParameter(
+            "expected a name that ends in .geojson, .gpkg or .zarr", param_hint="--out"
+        )
+    if split not in (None, "block", "survey"):
+        raise typer.BadParameter("expected block or survey", param_hint="--split")
+    files = {
+        "--prior": prior,
+        "--surface": surface,
+        "--velocity": velocity,
+        "--accumulation": accumulation,
+    }
+    for option, file in files.items():
+        if (file is None) == (out.suffix == ".zarr"):
+            said = "a training set needs it" if file is None else "only a training set takes it"
+            raise typer.BadParameter(said, param_hint=option)
+    if surface_filler is not None and out.suffix != ".zarr":
+        raise typer.BadParameter("only a training set takes it", param_hint="--surface-filler")
+    surveys = {grid.stem: grid for grid in grids}
+    if len(surveys) < len(grids):
+        raise typer.BadParameter("two grids of one name", param_hint="GRID")
+    from deepbedmap import progress, repository, training_sets
+    from deepbedmap.areas import TEST_AREAS
+    from deepbedmap.inputs import Inputs
+
+    areas = exclude or (["all"] if out.suffix == ".zarr" else [])
+    areas = [*TEST_AREAS] if "all" in areas else [name for name in areas if name != "none"]
+    outlines: Any = grounding_line or ("gshhg" if grounded else None)
+    options: Any = {"size": size, "step": step, "coverage": coverage, "exclude": areas}
+    options |= {"grounding_line": outlines, "grounding_buffer": grounding_buffer}
+    options |= {"validation": validation, "buffer": buffer, "seed": seed}
+    if out.suffix == ".zarr":
+        opened = Inputs.open(prior, surface, velocity, accumulation, surface_filler)  # type: ignore[arg-type]
+        options["by"] = split or "block"
+        with progress.steps("cutting") as advance:
+            training_sets.build(surveys, opened, out, progress=advance, **options)
+        parts = training_sets.open_training_set(out)["split"].to_series().value_counts()
+        typer.echo(f"{out}: {parts['train']} tiles to train on, {parts['validation']} to validate")
+        return
+    windows = training_sets.find(surveys, by=split, **options)  # type: ignore[arg-type]
     with repository.beside(out) as part:
-        windows.to_file(part)
+        windows.to_file(part, layer=out.stem)
     typer.echo(f"{out}: {len(windows)} windows")
 
 
@@ -757,9 +947,9 @@ def predict(
 ) -> None:
     """Predict the bed of a window; without --bounds, of all that the prior covers."""
     write = _raster_writer(out)
-    from deepbedmap import citation, rasters
+    from deepbedmap import citation
+    from deepbedmap.inputs import Inputs
     from deepbedmap.model import checkpoints, prediction
-    from deepbedmap.model.dataset import Inputs
 
     files = {
         "prior": prior,
@@ -771,12 +961,7 @@ def predict(
     network = checkpoints.load(checkpoint).network
     bed = prediction.predict(
         network,
-        Inputs(
-            prior=rasters.open_raster(prior),
-            surface=rasters.open_raster(surface),
-            velocity=rasters.open_raster(velocity, rasters.velocity_components(velocity)),
-            accumulation=rasters.open_raster(accumulation),
-        ),
+        Inputs.open(prior, surface, velocity, accumulation),
         bounds,
         provenance={"sources": [citation.describe(path, role) for role, path in files.items()]},
     )
@@ -788,16 +973,23 @@ def predict(
 def evaluate(
     dem: Annotated[Path, typer.Argument(help="A bed elevation grid, .nc or .tif.")],
     points: Annotated[str, typer.Option(help="The pipeline of a survey.")],
+    season: Annotated[
+        list[str] | None,
+        typer.Option(help="A raw file's name, its stem or a glob; may be given again."),
+    ] = None,
+    bounds: Box = None,
     json: Json = False,
 ) -> None:
-    """Score a bed elevation grid at a survey's picks."""
+    """Score a bed elevation grid at a survey's picks: all, or those of a season or in a box."""
     import dataclasses
     import json as json_module
 
     from deepbedmap.model.evaluation import evaluate as score
     from deepbedmap.points import read_points
 
-    scores = dataclasses.asdict(score(dem, read_points(points)))
+    scores = dataclasses.asdict(
+        score(dem, read_points(points, season=season or None, bounds=bounds))
+    )
     if json:
         typer.echo(json_module.dumps(scores, indent=2))
     else:

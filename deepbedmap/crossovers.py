@@ -15,7 +15,8 @@ import pyproj
 import shapely
 
 from deepbedmap.errors import Fault, InvalidDataError
-from deepbedmap.points import LINE_GAP, require_finite
+from deepbedmap.picks import LINE_GAP
+from deepbedmap.surveys import require_finite
 
 _PIECE = 8
 """Segments of a line that the spatial index takes together: few enough to try each with each."""
@@ -38,7 +39,7 @@ def crossovers(
     points
         Columns ``x``, ``y``, ``z`` (metres) and ``line``, as of
         :func:`deepbedmap.points.read_points`, or with a column ``source`` as of
-        :func:`deepbedmap.points.join_surveys`: lines of one name from two sources are two lines.
+        :func:`deepbedmap.surveys.join_surveys`: lines of one name from two sources are two lines.
     max_gap
         Longest segment in metres, more than 0.
     within

@@ -30,8 +30,9 @@ from deepbedmap import (
 )
 from deepbedmap.errors import InvalidDataError
 from deepbedmap.figures import Panel
+from deepbedmap.inputs import PADDING, Inputs, cut_inputs
 from deepbedmap.model import checkpoints, evaluation, networks, prediction, training
-from deepbedmap.model.dataset import PADDING, Inputs, TrainingSet, cut_inputs
+from deepbedmap.model.dataset import TrainingSet
 from deepbedmap.rasters import Bounds
 from deepbedmap.repository import beside
 

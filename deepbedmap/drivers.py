@@ -753,3 +753,58 @@ class VectorSource(_FileSource):
             npartitions=1,
             extra_metadata={},
         )
+
+
+class TilesSource(_Source):
+    """A training set.
+
+    Parameters
+    ----------
+    path
+        Path of the store, ``<root>/training/<name>.zarr``; where it is not there, it is sought in
+        ``training/`` of :func:`deepbedmap.repository.data_dir`.
+    metadata
+        What a catalog says of the source.
+    """
+
+    name = "deepbedmap_tiles"
+    container = "xarray"
+
+    def __init__(
+        self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(path, None, False, metadata)
+
+    def read(self) -> xr.Dataset:
+        """Open the training set; tiles are read when they are used.
+
+        Returns
+        -------
+        xarray.Dataset
+            As of :func:`deepbedmap.training_sets.open_training_set`, and the errors too.
+        """
+        if "://" in self._given:
+            raise InvalidDataError(
+                Fault(
+                    self._given,
+                    expected="a training set on this machine",
+                    found="an address",
+                    remedy="make it here with `deepbedmap tiles`",
+                )
+            )
+        from deepbedmap.training_sets import open_training_set
+
+        path = Path(os.path.normpath(Path(self._given).absolute()))
+        elsewhere = repository.data_dir() / path.parent.name / path.name
+        return open_training_set(elsewhere if not path.exists() else path)
+
+    to_dask = read
+
+    def _get_schema(self) -> Schema:
+        tiles = self.read()
+        return Schema(
+            dtype={name: str(variable.dtype) for name, variable in tiles.data_vars.items()},
+            shape={name: variable.shape for name, variable in tiles.data_vars.items()},
+            npartitions=1,
+            extra_metadata={},
+        )

@@ -1,16 +1,17 @@
-"""Progress bars of files that are fetched or read: one a file, and one for all."""
+"""Progress bars of files that are fetched or read, one a file and one for all; and of steps."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
@@ -116,3 +117,19 @@ class Bar:
         self.done += count
         self._bars.move(count, 0)
         self._bars.advance(self._task, count)
+
+
+@contextlib.contextmanager
+def steps(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal; give what is to be told how many steps are done, of how many."""
+    console = Console(stderr=True)
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield tell

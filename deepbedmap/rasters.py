@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import rasterio.errors
+import rasterio.windows
 import rioxarray
 import xarray as xr
 from pyproj import CRS, Transformer
@@ -37,6 +38,11 @@ Geoids = Mapping[str, xr.DataArray | str | os.PathLike[str]]
 VERTICAL_DATUMS = ("ellipsoid", "EIGEN-GL04C", "EIGEN-6C4")
 
 _NETCDF_SUFFIXES = {".nc", ".nc4", ".h5"}
+_GEOTIFF_SUFFIXES = {".tif", ".tiff"}
+_TILE = 256  # cells a side of a tile of what is written
+_MEMORY = 256e6  # bytes that write_resampled takes at once
+_BYTES = 48  # of them for a cell of a band that is read and interpolated
+_CACHE = 128 * 2**20  # bytes of blocks that GDAL keeps meanwhile
 # Targets this close to a cell centre (in cells) lie on it: rounding gives no neighbour a weight.
 _ON_CENTRE = 1e-8
 
@@ -52,11 +58,12 @@ def open_raster(
     Parameters
     ----------
     path
-        A GeoTIFF (or anything else that GDAL reads), or a NetCDF-4 file (``.nc``, ``.nc4``,
-        ``.h5``).
+        A GeoTIFF (or anything else that GDAL reads), a NetCDF-4 file (``.nc``, ``.nc4``, ``.h5``),
+        or a folder of Zarr, which is opened in its chunks, with dask.
     variable
-        Variable of a NetCDF file; needed where the file has more than one raster. Several become
-        bands of those names, in their order, chunked with dask.
+        Variable of a NetCDF file or of Zarr; needed where there is more than one raster that is no
+        ancillary variable of another (CF's ``ancillary_variables``). Several become bands of those
+        names, in their order, chunked with dask.
     bands
         One band, or several in order, counted from 1; all of them by default.
     crs
@@ -86,21 +93,25 @@ def open_raster(
         stacked = xr.concat(parts, names, combine_attrs="drop_conflicts").rename(None)
         stacked.encoding["source"] = str(path)
         return stacked
-    if not path.is_file():
+    if not path.exists():
         raise MissingDataError(
             f"{path}: no such raster; `deepbedmap fetch` gets those that the registry names"
         )
     try:
-        if path.suffix.lower() in _NETCDF_SUFFIXES:
-            raster = _open_netcdf(path, variable)
+        if path.is_dir() or path.suffix.lower() in _NETCDF_SUFFIXES:
+            raster = _open_variable(path, variable)
         else:
-            raster = rioxarray.open_rasterio(path, mask_and_scale=True)
+            # GDAL decodes the blocks of one read side by side, where its driver of the file can.
+            threads = (
+                {"num_threads": "all_cpus"} if path.suffix.lower() in _GEOTIFF_SUFFIXES else {}
+            )
+            raster = rioxarray.open_rasterio(path, mask_and_scale=True, **threads)
     except InvalidDataError:
         raise
     except (OSError, ValueError, rasterio.errors.RasterioError) as error:
         fault = Fault(
             file=str(path),
-            expected="a GeoTIFF or NetCDF-4 raster",
+            expected="a GeoTIFF, NetCDF-4 or Zarr raster",
             found=f"a file that cannot be read ({error})",
             remedy="fetch it again, or convert it with gdal_translate",
         )
@@ -109,7 +120,7 @@ def open_raster(
     stated = crs_of(raster)
     if stated is None and crs is None:
         raise InvalidDataError(_no_crs(raster))
-    if stated is not None and crs is not None and not _same_crs(CRS.from_user_input(crs), stated):
+    if stated is not None and crs is not None and not same_crs(CRS.from_user_input(crs), stated):
         raise InvalidDataError(
             Fault(
                 file=str(path),
@@ -150,14 +161,20 @@ def velocity_components(path: str | os.PathLike[str]) -> tuple[str, str] | None:
     return (names["vx"], names["vy"]) if {"vx", "vy"} <= names.keys() else None
 
 
-def _open_netcdf(path: Path, variable: str | None) -> xr.DataArray:
+def _open_variable(path: Path, variable: str | None) -> xr.DataArray:
     with warnings.catch_warnings():
         # A grid mapping that is named and absent is no fault where attrs["crs"] states the CRS.
         warnings.filterwarnings("ignore", message=r"Variable\(s\) referenced in grid_mapping")
-        dataset = xr.open_dataset(path, engine="h5netcdf", decode_coords="all")
-    names = [str(name) for name, data in dataset.data_vars.items() if data.ndim >= 2]
-    if variable is None and len(names) == 1:
-        variable = names[0]
+        if path.is_dir():
+            dataset = xr.open_zarr(path, decode_coords="all", consolidated=False)
+        else:
+            dataset = xr.open_dataset(path, engine="h5netcdf", decode_coords="all")
+    names = sorted(str(name) for name, data in dataset.data_vars.items() if data.ndim >= 2)
+    if variable is None:
+        named = (dataset[name].attrs.get("ancillary_variables", "") for name in names)
+        ancillary = {name for text in named for name in str(text).split()}
+        main = [name for name in names if name not in ancillary]
+        variable = main[0] if len(main) == 1 else None
     if variable not in names:
         raise InvalidDataError(
             Fault(
@@ -169,6 +186,7 @@ def _open_netcdf(path: Path, variable: str | None) -> xr.DataArray:
             )
         )
     raster = _along_xy(dataset[variable])
+    raster.encoding.setdefault("source", str(path))
     if "crs" not in raster.attrs and "crs" in dataset.attrs:
         raster.attrs["crs"] = dataset.attrs["crs"]
     return raster
@@ -249,6 +267,208 @@ def write_geotiff(grid: xr.DataArray, path: str | os.PathLike[str]) -> Path:
             bigtiff="if_safer",
         )
     return path
+
+
+def write_resampled(
+    raster: str | os.PathLike[str] | xr.DataArray,
+    path: str | os.PathLike[str],
+    resolution: float | None = None,
+    bounds: Bounds | None = None,
+    filler: str | os.PathLike[str] | xr.DataArray | None = None,
+    method: Method = "linear",
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Fill the gaps of a raster, or give it other cells, without ever holding it whole.
+
+    Parameters
+    ----------
+    raster
+        A file, opened as by :func:`open_raster` (of a NetCDF file with ``vx`` and ``vy``, these two
+        as bands), or ``(y, x)`` or ``(band, y, x)``; y in either direction.
+    path
+        Of the GeoTIFF, whose name ends in ``.tif``. It appears complete or not at all.
+    resolution
+        Width of the new cells in metres; the raster's own by default. Nothing is averaged: where
+        they are wider than the raster's, only the cells around each centre count, so what is less
+        than about two new cells wide is aliased. From 450 m to 500 m that hardly matters.
+    bounds
+        Outer edges of the new cells, a whole number of these apart, which may reach beyond the
+        raster. By default the raster's own; with another resolution they move outward to whole
+        multiples of it.
+    filler
+        A second raster of the same bands, CRS and vertical datum: it gives the cells that the first
+        has no value for, interpolated at the same centres.
+    method
+        ``"nearest"``, ``"linear"`` or ``"cubic"``, as in :func:`interpolate`.
+    progress
+        Called with the number of pieces that are written, and of all.
+
+    Returns
+    -------
+    pathlib.Path
+        The file: float32, tiled, deflated, north up, NaN where neither raster has a value; no value
+        is ever blended with nodata. A gap that there is no filler for stays one. Attributes are
+        those of the raster; ``provenance`` names both rasters, with the SHA-256 of those given by
+        path.
+
+    Raises
+    ------
+    InvalidDataError
+        A raster cannot be opened (see :func:`open_raster`), has no CRS, or the two differ in CRS or
+        vertical datum: nothing is reprojected.
+    MissingDataError
+        There is no such file.
+    ValueError
+        Bounds that are no whole number of cells, or lie beyond the raster; a filler with other
+        bands; another suffix.
+
+    Notes
+    -----
+    Beside GDAL's cache of blocks, held to 128 MiB, this takes about 256 MB, whatever the size of
+    the raster: more only where a chunk of a NetCDF file or of dask does.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _GEOTIFF_SUFFIXES:
+        raise ValueError(f"expected a name that ends in .tif, not {path.name!r}")
+    given = {"raster": raster} | ({} if filler is None else {"filler": filler})
+    rasters = [_open_source(source) for source in given.values()]
+    opened = rasters[0]
+    require_crs(opened)
+    for other in rasters[1:]:
+        require_filler(other, opened)
+    readers = [reader(each) for each in rasters]
+    cell = resolution_of(opened) if resolution is None else resolution
+    xmin, ymin, xmax, ymax = _lattice_bounds(opened, cell, resolution, bounds)
+    columns, rows = round((xmax - xmin) / cell), round((ymax - ymin) / cell)
+    x, y = xmin + (np.arange(columns) + 0.5) * cell, ymax - (np.arange(rows) + 0.5) * cell
+    pieces = _pieces(opened, rows, columns, cell, min(cell, *map(resolution_of, rasters)))
+    described = _tidy(opened)
+    provenance = {
+        "sources": [
+            _describe_source(given[role], each.attrs, role, name_of(each))
+            for role, each in zip(given, rasters, strict=True)
+        ],
+        "parameters": {"resolution": cell, "bounds": [xmin, ymin, xmax, ymax], "method": method},
+    }
+    tags = described.attrs | {"provenance": json.dumps(provenance)}
+    tags.pop("ancillary_variables", None)
+    names = tags.pop("long_name", None)
+    if opened.ndim == 3 and opened[opened.dims[0]].dtype.kind in "UO":
+        names = opened[opened.dims[0]].to_numpy().tolist()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        repository.beside(path) as part,
+        rasterio.Env(GDAL_CACHEMAX=_CACHE),
+        rasterio.open(
+            part,
+            "w",
+            driver="GTiff",
+            width=columns,
+            height=rows,
+            count=band_count(opened),
+            dtype="float32",
+            crs=described.rio.crs,
+            transform=rasterio.Affine(cell, 0, xmin, 0, -cell, ymax),
+            nodata=np.nan,
+            tiled=True,
+            blockxsize=_TILE,
+            blockysize=_TILE,
+            compress="deflate",
+            predictor=3,
+            bigtiff="if_safer",
+            num_threads="all_cpus",
+        ) as file,
+    ):
+        file.update_tags(**{key: str(value) for key, value in tags.items()})
+        for band, name in enumerate([names] if isinstance(names, str) else names or [], 1):
+            file.set_band_description(band, str(name))
+        for number, (down, across) in enumerate(pieces, 1):
+            values = _fill(readers, (x[across], y[down]), method)
+            window = rasterio.windows.Window.from_slices(down, across)
+            file.write(values.reshape(-1, *values.shape[-2:]), window=window)
+            if progress is not None:
+                progress(number, len(pieces))
+    return path
+
+
+def _open_source(given: str | os.PathLike[str] | xr.DataArray) -> xr.DataArray:
+    return (
+        given if isinstance(given, xr.DataArray) else open_raster(given, velocity_components(given))
+    )
+
+
+def _describe_source(
+    given: Any, attributes: Mapping[Any, Any], role: str, name: str
+) -> dict[str, Any]:
+    """What provenance says of a raster, given by path or not, and of what it was made of."""
+    source: dict[str, Any] = {"role": role, "file": Path(name).name}
+    if not isinstance(given, xr.DataArray) and Path(given).is_file():
+        with Path(given).open("rb") as file:
+            source["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    before = _provenance_of(attributes)
+    return source | ({"sources": before["sources"]} if "sources" in before else {})
+
+
+def _lattice_bounds(
+    raster: xr.DataArray, cell: float, resolution: float | None, bounds: Bounds | None
+) -> Bounds:
+    """Outer edges of cells of a width: those asked for, else those that cover a raster."""
+    if cell <= 0:
+        raise ValueError(f"resolution {cell} must be positive")
+    own = np.array(bounds_of(raster))
+    if bounds is not None:
+        edges = np.array(bounds, np.float64)
+        count = (edges[2:] - edges[:2]) / cell
+        if not (np.rint(count) >= 1).all() or np.abs(count - np.rint(count)).max() > 1e-6:
+            raise ValueError(
+                f"bounds {bounds} must be a whole number of cells of {cell:g} m apart,"
+                f" not {count[0]:g} x {count[1]:g}"
+            )
+        if (edges[:2] >= own[2:]).any() or (edges[2:] <= own[:2]).any():
+            raise ValueError(f"bounds {bounds} lie beyond those of the raster, {bounds_of(raster)}")
+    elif resolution is None:
+        edges = own
+    else:
+        slack = 1e-6 * np.array([1, 1, -1, -1])
+        outward = own / cell + slack
+        edges = cell * np.concatenate([np.floor(outward[:2]), np.ceil(outward[2:])])
+    xmin, ymin, xmax, ymax = edges.tolist()
+    return xmin, ymin, xmax, ymax
+
+
+def _pieces(
+    raster: xr.DataArray, rows: int, columns: int, cell: float, finest: float
+) -> list[tuple[slice, slice]]:
+    """Parts of a lattice of rows and columns that are read, interpolated and written at once.
+
+    They are whole tiles of what is written, as far as memory allows, and as wide as the lattice
+    where the raster is stored in strips, which would else be decoded once for each of them.
+    """
+    most = _MEMORY / _BYTES / band_count(raster) * (finest / cell) ** 2
+    strips = block_of(raster, "x") >= raster.sizes["x"] > 8 * block_of(raster, "y")
+    width = columns if strips else min(columns, _whole_tiles(most**0.5))
+    height = _whole_tiles(most / width)
+    return [
+        (slice(row, min(row + height, rows)), slice(column, min(column + width, columns)))
+        for row in range(0, rows, height)
+        for column in range(0, columns, width)
+    ]
+
+
+def _whole_tiles(cells: float) -> int:
+    return int(cells // _TILE * _TILE) or max(1, int(cells))
+
+
+def _fill(readers: Sequence[Reader], lattice: Lattice, method: Method) -> npt.NDArray[np.float32]:
+    """Values on a lattice, of the first raster that has one there."""
+    (first,) = readers[0]([lattice], method)
+    values = first.astype(np.float32, copy=False)
+    for read in readers[1:]:
+        hole = np.isnan(values)
+        if hole.any():
+            (filled,) = read([lattice], method)
+            values = np.where(hole, filled.astype(np.float32, copy=False), values)
+    return values
 
 
 def write_netcdf(data: xr.DataArray | xr.Dataset, path: str | os.PathLike[str]) -> Path:
@@ -340,6 +560,23 @@ def require_same_reference(first: xr.DataArray, second: xr.DataArray) -> None:
     )
 
 
+def require_filler(filler: xr.DataArray, raster: xr.DataArray) -> None:
+    """Check that a raster may fill the gaps of another: as many bands, and the same reference.
+
+    Raises
+    ------
+    InvalidDataError
+        As :func:`require_same_reference`.
+    ValueError
+        The numbers of bands differ.
+    """
+    require_same_reference(raster, filler)
+    if band_count(filler) != band_count(raster):
+        raise ValueError(
+            f"the filler has {band_count(filler)} bands, the raster {band_count(raster)}"
+        )
+
+
 def require_reference(name: str, crs: Any, datum: str | None, like: xr.DataArray) -> None:
     """Check that something refers to what a raster refers to.
 
@@ -360,7 +597,7 @@ def require_reference(name: str, crs: Any, datum: str | None, like: xr.DataArray
     """
     expected = require_crs(like)
     found = expected if crs is None else CRS.from_user_input(crs)
-    if not _same_crs(found, expected):
+    if not same_crs(found, expected):
         raise InvalidDataError(
             Fault(
                 file=name,
@@ -387,7 +624,7 @@ def _stated(value: Any) -> str | None:
     return None if value in (None, "", "unknown") else str(value)
 
 
-def _same_crs(one: CRS, other: CRS) -> bool:
+def same_crs(one: CRS, other: CRS) -> bool:
     """Whether both give the same positions, to a millimetre, however they are written down.
 
     CF's attributes of a grid mapping, for one, do not tell which EPSG code they stand for.
@@ -430,6 +667,17 @@ def bounds_of(raster: xr.DataArray) -> Bounds:
 def resolution_of(raster: xr.DataArray) -> float:
     """Width of a raster's cells, in the units of its CRS."""
     return abs(_axes(raster)[0][1])
+
+
+def band_count(raster: xr.DataArray) -> int:
+    """Number of bands of a raster, ``(y, x)`` or ``(band, y, x)``."""
+    return int(raster.sizes[raster.dims[0]]) if raster.ndim == 3 else 1
+
+
+def block_of(raster: xr.DataArray, dim: str) -> int:
+    """Cells along a dimension of what is read at once: a block of the file, or a chunk of dask."""
+    stored = raster.encoding.get("preferred_chunks", {}).get(dim, 1)
+    return int(max(stored, *raster.chunksizes.get(dim, (1,))))
 
 
 def _axes(raster: xr.DataArray) -> list[tuple[float, float, int]]:
@@ -550,24 +798,25 @@ def interpolate(
         centres and the outer edges the outermost cells' values hold.
     """
     (values,) = reader(raster)([(x, y)], method)
-    return values
+    return np.array(values, np.float64)
 
 
 Lattice = tuple[npt.ArrayLike, npt.ArrayLike]
-Reader = Callable[[Sequence[Lattice], Method], Iterator[npt.NDArray[np.float64]]]
+Reader = Callable[[Sequence[Lattice], Method], Iterator[npt.NDArray[np.floating]]]
 
 
 def reader(raster: xr.DataArray) -> Reader:
     """What :func:`interpolate` does, as a function for many lattices ``(x, y)``.
 
     The lattices of one call should lie near each other: the cells that span them all are read at
-    once. Each is interpolated when it is asked for. Calls may run in several threads.
+    once. Each is interpolated, in float64, when it is asked for; at centres of cells the values may
+    be a view of the raster's own, in its type. Calls may run in several threads.
     """
     raster = north_up(raster)
     axes = _axes(raster)
     nodata = raster.rio.nodata
 
-    def read(lattices: Sequence[Lattice], method: Method) -> Iterator[npt.NDArray[np.float64]]:
+    def read(lattices: Sequence[Lattice], method: Method) -> Iterator[npt.NDArray[np.floating]]:
         columns, rows = (
             [_taps((np.asarray(p, np.float64) - first) / step, count, method) for p in points]
             for points, (first, step, count) in zip(zip(*lattices, strict=True), axes, strict=True)
@@ -581,10 +830,10 @@ def reader(raster: xr.DataArray) -> Reader:
 
 
 def _weigh(
-    block: npt.NDArray[np.float64], taps: _Taps, start: int, axis: int
-) -> npt.NDArray[np.float64]:
+    block: npt.NDArray[np.floating], taps: _Taps, start: int, axis: int
+) -> npt.NDArray[np.floating]:
     """Weighted sums along an axis of a block, whose first cell there is start."""
-    parts = []
+    total: list[npt.NDArray[np.floating]] = []
     for index, weight in zip(taps[0] - start, taps[1], strict=True):
         if not weight.any():
             continue
@@ -592,10 +841,12 @@ def _weigh(
             cells = block[(..., slice(index[0], index[-1] + 1)) + (slice(None),) * (-1 - axis)]
         else:
             cells = block.take(index, axis)
-        if (weight != 1).any():
+        if total or (weight != 1).any():
             cells = cells * weight.reshape((-1,) + (1,) * (-1 - axis))
-        parts.append(cells)
-    return sum(parts[1:], start=parts[0])
+        if total:
+            cells += total.pop()
+        total.append(cells)
+    return total[0]
 
 
 _Taps = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
@@ -647,11 +898,14 @@ def _span(taps: Sequence[_Taps]) -> slice:
 
 def _read(
     raster: xr.DataArray, rows: slice, columns: slice, nodata: float | None
-) -> npt.NDArray[np.float64]:
-    """Some cells of a raster that is north up, as float64, nodata as NaN."""
-    block = raster.variable[..., rows, columns].to_numpy().astype(np.float64)
+) -> npt.NDArray[np.floating]:
+    """Some cells of a raster that is north up, nodata as NaN; a view where that does."""
+    # A task of dask's must not wait here for others, which no worker may be free to take.
+    block = raster.variable[..., rows, columns].compute(scheduler="threads").to_numpy()
+    if not np.issubdtype(block.dtype, np.floating):
+        block = block.astype(np.float64)
     if nodata is not None and not np.isnan(nodata):
-        block[block == nodata] = np.nan
+        block = np.where(block == block.dtype.type(nodata), block.dtype.type(np.nan), block)
     return block
 
 
@@ -840,9 +1094,7 @@ def _open_geoid(name: str, geoids: Geoids, label: str) -> tuple[xr.DataArray, di
     else:
         path = Path(given)
         geoid = open_raster(path, _geoid_variable(path))
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        source = {"role": f"geoid {name}", "file": path.name, "sha256": digest}
+        source = _describe_source(path, {}, f"geoid {name}", path.name)
     _require_quantity(geoid.attrs, "height of a geoid", ("altitude", "thickness"), name_of(geoid))
     keys = ("vertical_datum", "geoid", "title", "long_name")
     said = " ".join(str(geoid.attrs.get(key, "")) for key in keys).upper()
@@ -999,17 +1251,21 @@ def _joined(before: Iterable[Any], sources: Iterable[Any]) -> list[Any]:
     return before + [source for source in sources if source not in before]
 
 
+def _provenance_of(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """What attributes say of how something was made; text that is no JSON object as it is."""
+    text = attributes.get("provenance") or "{}"
+    try:
+        provenance = json.loads(text)
+    except ValueError:
+        provenance = None
+    return provenance if isinstance(provenance, dict) else {"text": text}
+
+
 def _describe_conversion(
     heights: xr.DataArray, given: str, to: str, sources: Sequence[Mapping[str, str]]
 ) -> dict[str, str]:
     """Attributes of converted heights: what they are called, and their provenance."""
-    text = heights.attrs.get("provenance") or "{}"
-    try:
-        before = json.loads(text)
-    except ValueError:
-        before = None
-    if not isinstance(before, dict):
-        before = {"text": text}
+    before = _provenance_of(heights.attrs)
     file = heights.encoding.get("source")
     own = before.get(
         "sources", [{"role": "heights", "file": Path(file).name}] if file and not before else []

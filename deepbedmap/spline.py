@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -35,7 +35,9 @@ MARGIN = 128
 """Cells around a part of a region within which data bear on it directly."""
 
 _COARSEST = 16  # nodes that the data span on the coarsest grid, at most
-_SHARED = 3  # times that the spacing is halved within a part: the coarser grids are of all data
+# Times that the spacing is halved within a part: the coarser grids are of all data. The edge of a
+# part is felt as far as a band is wide, which is twice as many cells on a grid twice as coarse.
+_SHARED = 1
 _FRAME = 2  # nodes that the stencil reaches
 _ON_NODE = 0.05  # cells: data nearer than this to a node fix it, as in GMT
 _OVERRELAXATION = 1.9
@@ -247,7 +249,7 @@ class Coarse:
     band
         Heights less the trend, at nodes ``spacing`` cells apart.
     spacing
-        8 cells, or less where the data span few.
+        2 cells, or 1 where the data span few.
     trend
         Of the heights: a constant, and slopes along x and y.
     bounds
@@ -309,7 +311,7 @@ def refine(
     Band
         The nodes around those data. In the window the heights are those that :func:`solve` gives,
         but for what is left, at a distance of MARGIN, of the difference between the coarser grids
-        and the finest: some 1/10,000 of the relief. So parts that are solved one by one join.
+        and the finest: some 1/50,000 of the relief. So parts that are solved one by one join.
 
     Raises
     ------
@@ -608,7 +610,7 @@ def _level(
     active = _clip(_dilate(nodes, plan.reach), box, 0)
     stored = _clip(_dilate(nodes, plan.reach + _FRAME), box, _FRAME)
     offsets = _offsets(stored)
-    chunks = list(_chunks(active))
+    chunks = _chunks(active)
     around = _rows_around(active, stored, offsets)
     datum = _datum_of_run(active, data)
     # A harmonic surface that is fixed at its data has its extremes there.
@@ -625,12 +627,12 @@ def _level(
         factors = np.array([surface, plan.tension, relaxation], np.float32)
         terms = _terms(data, spacing, np.float32(surface), on_node)
         for _ in range(turns if coarser else _COARSEST_TURNS):
-            for parity in (0, 1):
+            for every_other in chunks:
                 _each(
                     pool,
                     [
                         (values, active, around, box, datum, data.column, *terms, factors, *chunk)
-                        for chunk in chunks[parity::2]
+                        for chunk in every_other
                     ],
                 )
             if coarser is None:
@@ -674,14 +676,18 @@ def _extremes(values: Any, active: Any, around: Any) -> Any:
     return lowest, highest
 
 
-def _chunks(active: Runs) -> Iterator[tuple[int, int]]:
-    """First and last run of chunks of whole rows, at least as many as the stencil reaches."""
+def _chunks(active: Runs) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """First and last run of chunks of whole rows, at least as many as the stencil reaches.
+
+    Every other one, from the first of the plane or from the second.
+    """
     rows = len(active.first) - 1
     cuts = np.arange(active.top // _CHUNK + 1, (active.top + rows) // _CHUNK + 1) * _CHUNK
     cuts = cuts[(cuts - active.top >= _FRAME) & (active.top + rows - cuts >= _FRAME)]
     edges = [0, *(cuts - active.top).tolist(), rows]
-    for row, end in itertools.pairwise(edges):
-        yield int(active.first[row]), int(active.first[end])
+    chunks = [(int(active.first[a]), int(active.first[b])) for a, b in itertools.pairwise(edges)]
+    odd = (active.top + edges[1] - 1) // _CHUNK % 2
+    return chunks[odd::2], chunks[1 - odd :: 2]
 
 
 def _each(pool: ThreadPoolExecutor | None, calls: list[tuple[Any, ...]]) -> None:

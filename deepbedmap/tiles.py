@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +18,12 @@ import numpy.typing as npt
 import pandas as pd
 import shapely
 import xarray as xr
-from pyproj import CRS
+from pyproj import CRS, Transformer
 
 from deepbedmap import rasters, repository
 from deepbedmap.areas import CRS as AREAS_CRS
 from deepbedmap.areas import TEST_AREAS
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 from deepbedmap.schemas import near
 
 logger = logging.getLogger(__name__)
@@ -30,9 +32,11 @@ _EDGES = ["xmin", "ymin", "xmax", "ymax"]
 _PARTS = ["train", "validation", "dropped"]
 _VERTEX_EVERY = 1000  # metres
 _THREADS = 2
-_MEMORY = 256e6  # bytes that cut_tiles takes beside its result
+_MEMORY = 256e6  # bytes that a function takes beside its result
 _BYTES = 48  # of them for a cell that is read and interpolated
+_STRIPE_BYTES = 24  # of them for a cell that find_windows reads and counts
 _PANE = 512  # least width of what is read at once, in cells, where memory allows
+_MILLIMETRE = 1e-3
 _ON_LATTICE = 1e-6  # cells that are no farther off fall together
 
 
@@ -44,7 +48,9 @@ def find_windows(
     Parameters
     ----------
     grid
-        One band, ``(y, x)``, NaN where nothing was measured; y in either direction.
+        One band, ``(y, x)``, NaN where nothing was measured; y in either direction. One that is not
+        in memory, such as from :func:`deepbedmap.rasters.open_raster`, is read in stripes of rows,
+        each row once.
     size
         Width and height of a window, in cells.
     step
@@ -61,10 +67,18 @@ def find_windows(
         of its cells, in the units of the grid's CRS), ``coverage`` (share of cells with a value)
         and ``geometry`` (the box); in the CRS of the grid, where it states one.
 
+    Raises
+    ------
+    InvalidDataError
+        The grid is rotated or irregular, or its cells are not square.
+    ValueError
+        It has several bands; or size, step or coverage are impossible.
+
     Notes
     -----
-    The values in all windows are counted at once with an integral image (a summed-area table;
-    Crow 1984, doi 10.1145/800031.808600).
+    The values in all windows of a stripe are counted at once with an integral image (a summed-area
+    table; Crow 1984, doi 10.1145/800031.808600). Beside the windows this takes at most about 256
+    MB; more only where ``size`` rows, or a row of dask's chunks, do.
 
     Examples
     --------
@@ -78,25 +92,51 @@ def find_windows(
         raise ValueError(f"coverage must be over 0 and at most 1, not {coverage}")
     xmin, _, _, ymax = rasters.bounds_of(grid)
     cell = rasters.resolution_of(grid)
-    finite = _measured(grid)
-    counts = _window_sums(_window_sums(finite, size, step).T, size, step).T
-    share = counts / size**2
-    row, column = np.nonzero(counts >= np.ceil(coverage * size**2 - 1e-9))
+    _require_one_band(grid)
+    grid = rasters.north_up(grid)
+    rows = np.empty((0, grid.sizes["x"]), np.bool_)  # those that windows not yet counted begin in
+    first = ahead = 0  # number of the next row of windows; rows of the grid until it begins
+    found = []
+    for stripe in _stripes(grid):
+        rows = np.concatenate([rows, _measured(grid[stripe])])
+        ahead, rows = max(0, ahead - len(rows)), rows[ahead:]
+        counts = _window_sums(_window_sums(rows, size, step).T, size, step).T
+        row, column = np.nonzero(counts >= np.ceil(coverage * size**2 - 1e-9))
+        found.append((row + first, column, counts[row, column]))
+        first += len(counts)
+        ahead, rows = ahead + max(0, len(counts) * step - len(rows)), rows[len(counts) * step :]
+    row, column, count = (np.concatenate(parts) for parts in zip(*found, strict=True))
     west, north = xmin + column * step * cell, ymax - row * step * cell
     east, south = west + size * cell, north - size * cell
     return gpd.GeoDataFrame(
-        dict(zip(_EDGES, (west, south, east, north), strict=True))
-        | {"coverage": share[row, column]},
+        dict(zip(_EDGES, (west, south, east, north), strict=True)) | {"coverage": count / size**2},
         geometry=shapely.box(west, south, east, north),
         crs=rasters.crs_of(grid),
     )
 
 
-def _measured(grid: xr.DataArray) -> npt.NDArray[np.bool_]:
-    """Which cells of a grid of one band have a value, rows from north to south."""
+def _require_one_band(grid: xr.DataArray) -> None:
     if grid.ndim != 2:
         raise ValueError(f"expected one band, (y, x), found dimensions {grid.dims}")
-    measured: npt.NDArray[np.bool_] = np.isfinite(rasters.north_up(grid).to_numpy())
+
+
+def _stripes(grid: xr.DataArray) -> Iterator[slice]:
+    """Rows to read at once: as many as memory allows, but whole chunks of dask."""
+    most = max(1, int(_MEMORY / _STRIPE_BYTES / grid.sizes["x"]))
+    count = grid.sizes["y"]
+    edges = np.cumsum(grid.chunksizes["y"]) if grid.chunksizes else np.arange(1, count + 1)
+    start = 0
+    while start < count:
+        within = edges[(edges > start) & (edges <= start + most)]
+        stop = int(within[-1] if within.size else edges[edges > start][0])
+        yield slice(start, stop)
+        start = stop
+
+
+def _measured(grid: xr.DataArray) -> npt.NDArray[np.bool_]:
+    """Which cells have a value; what is not in memory is read."""
+    finite = xr.apply_ufunc(np.isfinite, grid.variable, dask="allowed")
+    measured: npt.NDArray[np.bool_] = finite.to_numpy()
     return measured
 
 
@@ -117,7 +157,8 @@ def masks(grid: xr.DataArray, windows: gpd.GeoDataFrame | npt.ArrayLike) -> npt.
     Parameters
     ----------
     grid
-        One band, ``(y, x)``, NaN where nothing was measured; y in either direction.
+        One band, ``(y, x)``, NaN where nothing was measured; y in either direction. Of one that is
+        not in memory only what the windows need is read, those near each other together.
     windows
         Boxes, or bounds (n, 4), whose edges are edges of the grid's cells.
 
@@ -129,7 +170,8 @@ def masks(grid: xr.DataArray, windows: gpd.GeoDataFrame | npt.ArrayLike) -> npt.
     Raises
     ------
     InvalidDataError
-        A window reaches beyond the grid, or the two are in different CRSs.
+        A window reaches beyond the grid, or the two are in different CRSs; the grid is rotated or
+        irregular, or its cells are not square.
     ValueError
         The windows are of different sizes, or cut through cells.
 
@@ -140,7 +182,7 @@ def masks(grid: xr.DataArray, windows: gpd.GeoDataFrame | npt.ArrayLike) -> npt.
     >>> masks(grid, find_windows(grid, size=2, step=1, coverage=0.75)).tolist()
     [[[False, True], [True, True]]]
     """
-    measured = _measured(grid)
+    _require_one_band(grid)
     name = rasters.name_of(grid)
     boxes = _boxes(windows, rasters.crs_of(grid), name)
     if len(boxes) == 0:
@@ -154,8 +196,15 @@ def masks(grid: xr.DataArray, windows: gpd.GeoDataFrame | npt.ArrayLike) -> npt.
     if np.abs(exact - whole).max() > 1e-6:
         number = int(np.abs(exact - whole).max(axis=0).argmax())
         raise ValueError(f"window {number}, {_text(boxes[number])}, cuts through cells of {name}")
-    views = np.lib.stride_tricks.sliding_window_view(measured, (height, width))
-    cut: npt.NDArray[np.bool_] = views[row, column]
+    grid = rasters.north_up(grid)
+    cut = np.empty((len(boxes), height, width), np.bool_)
+    for groups in _panes(boxes, grid, cell, cell):
+        numbers = np.concatenate(groups)
+        top, left = row[numbers].min(), column[numbers].min()
+        bottom, right = row[numbers].max() + height, column[numbers].max() + width
+        measured = _measured(grid[top:bottom, left:right])
+        views = np.lib.stride_tricks.sliding_window_view(measured, (height, width))
+        cut[numbers] = views[row[numbers] - top, column[numbers] - left]
     return cut
 
 
@@ -236,15 +285,18 @@ def cut_tiles(
     if padding < 0 or cell <= 0:
         raise ValueError(f"padding {padding} and resolution {cell} must not be negative")
     boxes = boxes + np.array([-padding, -padding, padding, padding])
-    bands = _bands(raster)
-    gap_filler = None if filler is None else _open_filler(filler, raster)
+    bands = rasters.band_count(raster)
+    if filler is not None and not isinstance(filler, xr.DataArray):
+        filler = rasters.open_raster(filler)
+    if filler is not None:
+        rasters.require_filler(filler, raster)
     if len(boxes) == 0:
         return np.empty((0, bands, 0, 0), np.float32)
     _require_inside(boxes, raster, name)
     width, height = _shape(boxes, cell)
     tiles = np.empty((len(boxes), bands, height, width), np.float32)
     read = rasters.reader(raster)
-    read_filler = None if gap_filler is None else rasters.reader(gap_filler)
+    read_filler = None if filler is None else rasters.reader(filler)
 
     def cut(groups: list[npt.NDArray[np.intp]]) -> list[npt.NDArray[np.intp]]:
         """Cut the windows of a pane, those of a group on one lattice; return groups with holes."""
@@ -260,21 +312,21 @@ def cut_tiles(
         holed = []
         parts = zip(groups, lattices, places, read(lattices, method), strict=True)
         for group, lattice, place, values in parts:
-            hole = np.isnan(values)
+            cells = values.astype(np.float32, copy=False)
+            hole = np.isnan(cells)
             if hole.any() and read_filler is not None:
                 (filled,) = read_filler([lattice], method)
-                values = np.where(hole, filled, values)
-                hole = np.isnan(values)
-            cells = values.astype(np.float32)
+                cells = np.where(hole, filled.astype(np.float32, copy=False), cells)
+                hole = np.isnan(cells)
             if hole.any():
                 holed.append(group)
                 if fill is not None and fill != "error":
-                    cells[hole] = fill
+                    cells = np.where(hole, np.float32(fill), cells)
             for number, row, column in zip(group, *place, strict=True):
                 tiles[number] = cells[..., row : row + height, column : column + width]
         return holed
 
-    finest = min(cell, *(rasters.resolution_of(r) for r in (raster, gap_filler) if r is not None))
+    finest = min(cell, *(rasters.resolution_of(r) for r in (raster, filler) if r is not None))
     with ThreadPoolExecutor(_THREADS) as pool:
         holed = [
             group
@@ -317,11 +369,9 @@ def _panes(
     finest is the least cell size in use. In a pane, windows stand in groups whose tiles' cells fall
     on one lattice.
     """
-    stored, chunks = raster.encoding.get("preferred_chunks", {}), raster.chunksizes
-    block = max(max(stored.get(dim, 1), *chunks.get(dim, (1,))) for dim in ("y", "x"))
-    block *= rasters.resolution_of(raster)
+    block = max(rasters.block_of(raster, dim) for dim in ("y", "x")) * rasters.resolution_of(raster)
     side = block * np.ceil(_PANE * finest / block)
-    most = np.sqrt(_MEMORY / _THREADS / _BYTES / _bands(raster)) * finest
+    most = np.sqrt(_MEMORY / _THREADS / _BYTES / rasters.band_count(raster)) * finest
     side = max(min(side, most - (boxes[0, 2:] - boxes[0, :2]).max()), finest)
     xmin, _, _, ymax = rasters.bounds_of(raster)
     corners = np.stack([ymax - boxes[:, 3], boxes[:, 0] - xmin])
@@ -337,31 +387,17 @@ def _panes(
     return list(panes.values())
 
 
-def _bands(raster: xr.DataArray) -> int:
-    return int(raster.sizes[raster.dims[0]]) if raster.ndim == 3 else 1
-
-
-def _open_filler(
-    filler: str | os.PathLike[str] | xr.DataArray, raster: xr.DataArray
-) -> xr.DataArray:
-    if not isinstance(filler, xr.DataArray):
-        filler = rasters.open_raster(filler)
-    rasters.require_same_reference(raster, filler)
-    if _bands(filler) != _bands(raster):
-        raise ValueError(f"the filler has {_bands(filler)} bands, the raster {_bands(raster)}")
-    return filler
-
-
 def _boxes(
     windows: gpd.GeoDataFrame | npt.ArrayLike, crs: CRS | None, name: str
 ) -> npt.NDArray[np.float64]:
     if isinstance(windows, gpd.GeoDataFrame):
-        if crs is not None and windows.crs is not None and windows.crs != crs:
+        own = windows.crs
+        if crs is not None and own is not None and not rasters.same_crs(own, crs):
             raise InvalidDataError(
                 Fault(
                     file=name,
                     field="crs",
-                    expected=f"{windows.crs.to_string()} as of the windows",
+                    expected=f"{own.to_string()} as of the windows",
                     found=crs.to_string(),
                     remedy="reproject the raster, or find windows in its CRS",
                 )
@@ -441,20 +477,158 @@ def exclude(
             raise ValueError(f"no test area {name!r}; " + (hint or f"there are {known}"))
     if buffer < 0:
         raise ValueError(f"buffer {buffer} must not be negative")
-    if windows.crs is not None and windows.crs != AREAS_CRS:
-        raise InvalidDataError(
-            Fault(
-                file="windows",
-                field="crs",
-                expected=f"{AREAS_CRS} as of the test areas",
-                found=windows.crs.to_string(),
-                remedy="find windows in a grid in that CRS",
-            )
-        )
+    _require_crs_of(windows, CRS(AREAS_CRS), "the test areas")
     held_out = shapely.union_all([shapely.box(*TEST_AREAS[name]) for name in names])
     kept = ~shapely.dwithin(windows.geometry.to_numpy(), held_out, buffer)
     logger.info("%d of %d windows are clear of %s", kept.sum(), len(windows), ", ".join(names))
     return windows[kept]
+
+
+def _require_crs_of(windows: gpd.GeoDataFrame, crs: CRS, whose: str) -> None:
+    if windows.crs is not None and not rasters.same_crs(windows.crs, crs):
+        raise InvalidDataError(
+            Fault(
+                file="windows",
+                field="crs",
+                expected=f"{crs.to_string()} as of {whose}",
+                found=windows.crs.to_string(),
+                remedy="find windows in a grid in that CRS",
+            )
+        )
+
+
+def grounded(
+    windows: gpd.GeoDataFrame,
+    grounding_line: gpd.GeoDataFrame | str | os.PathLike[str] | None = None,
+    buffer: float = 0.0,
+) -> gpd.GeoDataFrame:
+    """Windows that lie inside the grounded ice.
+
+    Parameters
+    ----------
+    windows
+        Boxes in the CRS of the grounding line, which is what those without a CRS are taken for.
+    grounding_line
+        Polygons of the grounded ice, or a file of them, such as those of MEaSUREs v2 (Mouginot et
+        al. 2017, doi 10.5067/AXE4121732AD; ``deepbedmap fetch Mouginot2017MEASURES``). Without a
+        CRS they are taken for EPSG:3031. None: the grounding line of GSHHG in its high resolution,
+        which GMT brings along, in EPSG:3031 (Wessel & Smith 1996, doi 10.1029/96JB00104).
+    buffer
+        Least distance, in metres, between a window and the grounding line.
+
+    Returns
+    -------
+    geopandas.GeoDataFrame
+        The windows that lie wholly on grounded ice, at least the buffer from its edge, to a
+        millimetre; with their index. None is moved.
+
+    Raises
+    ------
+    InvalidDataError
+        Windows and grounding line are in different CRSs; the file cannot be read, or holds no
+        polygons, or degrees without saying so.
+    MissingDataError
+        There is no such file; or GMT has no GSHHG.
+    ValueError
+        The buffer is negative.
+
+    Notes
+    -----
+    The distance is exact: that between a box and the polygons' edges. GSHHG itself is simplified to
+    200 m. From MEaSUREs v2 it differs by 0.8 % of the grounded area; from the edges of MEaSUREs the
+    nearest edge of GSHHG is 0.3 km away in the median, 5 km at the 90th percentile.
+
+    Examples
+    --------
+    >>> ice = gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 50_000, 50_000)], crs="EPSG:3031")
+    >>> boxes = shapely.box([-1000, 1000, 20_000], 20_000, [8000, 10_000, 29_000], 29_000)
+    >>> windows = gpd.GeoDataFrame(geometry=boxes, crs="EPSG:3031")
+    >>> grounded(windows, ice).index.tolist(), grounded(windows, ice, 10_000).index.tolist()
+    ([1, 2], [2])
+    """
+    if buffer < 0:
+        raise ValueError(f"buffer {buffer} must not be negative")
+    ice, crs = _gshhg() if grounding_line is None else _grounded_ice(grounding_line)
+    _require_crs_of(windows, crs, "the grounding line")
+    if len(windows) == 0:
+        return windows
+    corners, ring = shapely.get_coordinates(ice.boundary.geoms, return_index=True)
+    sides = np.stack([corners[:-1], corners[1:]], axis=1)[ring[:-1] == ring[1:]]
+    # A box that touches the edge from within lies inside all the same: so it loses a millimetre.
+    boxes = shapely.buffer(windows.geometry.to_numpy(), -_MILLIMETRE, join_style="mitre")
+    near_edge, distance = shapely.STRtree(shapely.linestrings(sides)).query_nearest(
+        boxes, max_distance=buffer + 1, return_distance=True, all_matches=False
+    )
+    kept = shapely.contains_xy(ice, shapely.get_coordinates(shapely.centroid(boxes)))
+    kept[near_edge[0, distance < buffer + _MILLIMETRE / 2]] = False
+    logger.info("%d of %d windows lie on grounded ice", kept.sum(), len(windows))
+    return windows[kept]
+
+
+def _grounded_ice(
+    grounding_line: gpd.GeoDataFrame | str | os.PathLike[str],
+) -> tuple[shapely.MultiPolygon, CRS]:
+    """Polygons of grounded ice as one, and their CRS."""
+    name = "grounding line"
+    if not isinstance(grounding_line, gpd.GeoDataFrame):
+        name = str(grounding_line)
+        if not Path(grounding_line).exists():
+            raise MissingDataError(
+                f"{name}: no such file; `deepbedmap fetch Mouginot2017MEASURES` gets the grounding"
+                " line of MEaSUREs"
+            )
+        try:
+            grounding_line = gpd.read_file(grounding_line)
+        except (OSError, ValueError, RuntimeError) as error:
+            fault = Fault(name, expected="polygons in a file that GDAL reads", found=str(error))
+            raise InvalidDataError(fault) from error
+    polygons = grounding_line.geometry.dropna()
+    kinds = set(polygons.geom_type)
+    if not kinds or kinds - {"Polygon", "MultiPolygon"}:
+        found = ", ".join(sorted(kinds)) or "nothing"
+        raise InvalidDataError(Fault(name, expected="polygons of the grounded ice", found=found))
+    crs = grounding_line.crs
+    if crs is None and np.abs(polygons.total_bounds).max() <= 360:
+        raise InvalidDataError(
+            Fault(
+                file=name,
+                field="crs",
+                expected="metres, or a coordinate reference system",
+                found="degrees and none",
+                remedy="state it, and reproject to that of the windows",
+            )
+        )
+    whole = shapely.union_all(shapely.make_valid(polygons.to_numpy()))
+    parts = [part for part in shapely.get_parts(whole) if part.geom_type == "Polygon"]
+    return shapely.MultiPolygon(parts), CRS(AREAS_CRS) if crs is None else crs
+
+
+@functools.lru_cache(maxsize=1)
+def _gshhg() -> tuple[shapely.MultiPolygon, CRS]:
+    """Polygons of grounded ice of GSHHG, and EPSG:3031."""
+    import pygmt
+
+    with tempfile.TemporaryDirectory() as folder, pygmt.clib.Session() as session:
+        path = Path(folder, "edges")
+        try:
+            # Level 1 alone (no lakes), of Antarctica the grounding line; as pairs of doubles.
+            options = ["-R-180/180/-90/-60", "-Dh", "-A0/0/1+ag", "-W1", "-M", "-bo2d", "-Vq"]
+            session.call_module("coast", [*options, f"->{path}"])
+        except pygmt.exceptions.GMTCLibError as error:
+            raise MissingDataError(
+                "GMT has no shorelines of high resolution: install gmt-gshhg-high (Debian) or"
+                " gshhg-gmt (conda-forge)"
+            ) from error
+        records = np.fromfile(path, "<f8").reshape(-1, 2)
+    starts = np.isnan(records).any(axis=1)
+    to_metres = Transformer.from_crs("EPSG:4326", AREAS_CRS, always_xy=True)
+    x, y = to_metres.transform(*records[~starts].T)
+    # GMT gives edges by bins of the map; they meet once rounded to a centimetre.
+    pieces = shapely.linestrings(np.round([x, y], 2).T, indices=(starts.cumsum() - 1)[~starts])
+    polygons, _, _, crossed = shapely.polygonize_full(pieces)
+    # A ring that crosses itself by metres still tells inside from outside.
+    rings = [*shapely.get_parts(polygons), *map(shapely.Polygon, shapely.get_parts(crossed))]
+    return shapely.MultiPolygon(rings), CRS(AREAS_CRS)
 
 
 def split(

@@ -29,6 +29,7 @@ from deepbedmap.errors import InvalidDataError, MissingDataError
 GENERATED = [
     "catalog/catalog.yml",
     "catalog/open.yml",
+    "catalog/training.yml",
     *(
         f"{kind}"
         for folder in catalog.FOLDERS
@@ -307,6 +308,15 @@ def test_the_catalog_opens_in_three_ways_from_any_folder(tmp_path, monkeypatch):
         assert file.parent.parent == repository.root()
 
 
+def test_the_training_set_has_an_entry_that_says_how_it_is_made(opened, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPBEDMAP_DATA_DIR", str(tmp_path))
+    source = opened.training["tiles"]
+    assert "`deepbedmap tiles GRID... --out training/tiles.zarr` makes them" in source.description
+    path = tmp_path / "training" / "tiles.zarr"
+    with pytest.raises(MissingDataError, match=rf"^{path}: no such .*deepbedmap tiles"):
+        source.read()
+
+
 def test_every_dataset_has_the_entries_that_its_files_allow():
     found = {entry["metadata"]["citekey"] for entry in entries().values()}
     for dataset in listing():
@@ -467,7 +477,8 @@ def test_no_one_is_warned_of_shell_commands(copy):
 def test_fetch_gets_the_files_of_a_repository_of_ones_own_and_puts_them_beside_it(own, tmp_path):
     catalog.build(registry.load(own), root=own)
     opened = intake.open_catalog(own / "catalog" / "catalog.yml")
-    assert [list(opened[folder]) for folder in opened] == [["bed", "bed_points"], [], [], []]
+    listed = [list(opened[folder]) for folder in opened]
+    assert listed == [["bed", "bed_points"], [], [], [], ["tiles"]]
     with pytest.raises(MissingDataError, match="deepbedmap fetch MadeUp2020"):
         opened.highres["bed_points"](fetch=False).read()
     points = opened.highres["bed_points"](fetch=True).read()

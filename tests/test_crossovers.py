@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from deepbedmap.cli import app
 from deepbedmap.crossovers import crossovers, summarize
 from deepbedmap.errors import InvalidDataError
-from deepbedmap.points import join_surveys
+from deepbedmap.surveys import join_surveys
 
 Picks = Sequence[tuple[float, float, float]]
 

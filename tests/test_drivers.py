@@ -18,9 +18,11 @@ import rioxarray  # noqa: F401
 import shapely
 import xarray as xr
 import yaml
+from places import EAST, PLACE, WEST, inputs_of, slope
+from places import raster as raster_of
 
-from deepbedmap import download, rasters, registry
-from deepbedmap.drivers import GridSource, PointsSource, RasterSource, VectorSource
+from deepbedmap import download, rasters, registry, training_sets
+from deepbedmap.drivers import GridSource, PointsSource, RasterSource, TilesSource, VectorSource
 from deepbedmap.errors import InvalidDataError, MissingDataError
 
 
@@ -74,6 +76,7 @@ def test_the_drivers_are_registered_with_intake():
     assert intake.open_deepbedmap_grid is GridSource
     assert intake.open_deepbedmap_raster is RasterSource
     assert intake.open_deepbedmap_vector is VectorSource
+    assert intake.open_deepbedmap_tiles is TilesSource
 
 
 def test_a_velocity_is_its_two_components_in_order_and_other_variables_can_be_chosen(tmp_path):
@@ -242,6 +245,25 @@ def test_a_file_that_no_registry_lists_is_named_and_cannot_be_fetched(driver, tm
         driver(path).read()
     with pytest.raises(MissingDataError, match=r"nothing\.json: cannot be fetched"):
         driver(path, fetch=True).read()
+
+
+def test_a_training_set_is_sought_under_its_path_then_in_the_data_folder(tmp_path, data_dir):
+    beds = {name: raster_of(slope, 250, box) for name, box in (("West", WEST), ("East", EAST))}
+    place = tmp_path / "repository" / "training" / "tiles.zarr"
+    source = TilesSource(tmp_path / "repository" / "catalog" / ".." / "training" / "tiles.zarr")
+    landing = data_dir / "training" / "tiles.zarr"
+    with pytest.raises(MissingDataError, match=rf"^{landing}: no such .*`deepbedmap tiles GRID"):
+        source.read()
+    path = training_sets.build(beds, inputs_of(PLACE), landing, step=36)
+    expected = training_sets.open_training_set(path)
+    assert source.read().identical(expected)
+    assert source.discover()["shape"]["y"] == expected["y"].shape
+    place.parent.mkdir(parents=True)
+    path.rename(place)
+    found = pickle.loads(pickle.dumps(source)).to_dask()  # noqa: S301
+    assert found.identical(training_sets.open_training_set(place))
+    with pytest.raises(InvalidDataError, match="expected a training set on this machine"):
+        TilesSource("https://a.org/training/tiles.zarr").read()
 
 
 def test_a_source_survives_pickling(tmp_path):

@@ -196,8 +196,8 @@ def test_gmt_says_nothing(capfd):
     ("points", "said"),
     [
         (picks([0, 1, 2], [0, 1, 2], [0, 1, 2]), "expected at least 4 points, found 3"),
-        (picks([0, 9, 0, 9], [0, 0, 9, np.nan], [0] * 4), "field y: .*found nan in record 3"),
-        (picks([0, 9, 0, 9], [0, 0, 9, 9], [0, np.inf, 0, 0]), "field z: .*found inf in record 1"),
+        (picks([0, 9, 0, 9], [0, 0, 9, np.nan], [0] * 4), "row 3, field y: .*found nan"),
+        (picks([0, 9, 0, 9], [0, 0, 9, 9], [0, np.inf, 0, 0]), "row 1, field z: .*found inf"),
         (picks([7] * 5, [8] * 5, range(5)), "span an area, found all 5 at x = 7, y = 8"),
     ],
 )
@@ -206,6 +206,57 @@ def test_unusable_points_are_refused_in_one_line(points, said):
     with pytest.raises(InvalidDataError, match=rf"^survey\.json.*{said}") as caught:
         grids.grid_points(points)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("region", [None, (-1e6, -1e6, 1e6, 1e6)])
+@pytest.mark.parametrize(
+    ("x", "crs", "said"),
+    [
+        (1.0, None, "no x beyond 360 and no y beyond 90, as in degrees"),
+        (1.0, "EPSG:4326", r"degrees \(EPSG:4326\)"),
+        (1e4, "EPSG:4326", r"degrees \(EPSG:4326\)"),
+    ],
+)
+@pytest.mark.parametrize("method", ["band", "gmt"])
+def test_degrees_are_refused(x, crs, said, region, method):
+    points = picks(x * np.array([-75.0, -74, -73, -72]), [-80, -79.5, -81, -82], [1, 2, 3, 4])
+    points.attrs["crs"] = crs
+    with pytest.raises(InvalidDataError, match=f"x and y in metres, found {said}"):
+        grids.grid_points(points, region=region, method=method)
+
+
+def test_a_small_survey_in_metres_is_no_survey_in_degrees():
+    points = picks([0, 300, 0, 300], [0, 0, 91, 91], [5, 5, 5, 5])
+    assert float(grids.grid_points(points, spacing=10).mean()) == 5
+
+
+@pytest.mark.parametrize("spread", [0, 100])
+@pytest.mark.parametrize("method", ["band", "gmt"])
+def test_picks_in_one_cell_give_the_median_of_their_beds(spread, method):
+    x, y = np.random.default_rng(0).uniform(0, spread, (2, 5)) + np.reshape([2510, 2640], (2, 1))
+    points = picks(x, y, [10, 20, 40, 80, 500])
+    grid = grids.grid_points(points, region=(0, 0, 5000, 5000), method=method)
+    assert float(grid.min()) == float(grid.max()) == 40
+
+
+def test_a_spike_alone_in_its_block_raises_what_is_near():
+    region = (0, 0, 25_000, 25_000)
+    points = one_pick_a_cell(lambda x, y: 100 * np.sin(x / 3000) + y / 100, region)
+    before = grids.grid_points(points, region=region)
+    points.loc[5050, "z"] += 10_000
+    change = abs(grids.grid_points(points, region=region) - before)
+    away = np.hypot(before.x - points["x"][5050], before.y - points["y"][5050]) / 250
+    assert 3000 < float(change.max()) < 30_000
+    assert float(change.where(away > 10).max()) < 1000
+    assert float(change.where(away > 40).max()) < 100
+
+
+def test_a_spike_among_others_in_its_block_is_left_out():
+    region = (0, 0, 5000, 5000)
+    points = one_pick_a_cell(lambda x, _: 0 * x, region)
+    points = pd.concat([points] * 3, ignore_index=True)
+    points.loc[210, "z"] = 10_000
+    assert float(abs(grids.grid_points(points, region=region)).max()) == 0
 
 
 def test_a_region_without_points_is_refused():

@@ -85,7 +85,9 @@ def test_the_wheel_holds_the_flat_files_and_no_raw_data(wheel):
         flat |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern)}
     assert held == flat
     assert {f"highres/{name}" for dataset in registry.load() for name in dataset.pipelines} < held
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "deepbedmap").rglob("*.py")}
+    package = ROOT / "deepbedmap"
+    presets = (package / "model" / "presets").glob("*.toml")
+    modules = {path.relative_to(ROOT).as_posix() for path in (*package.rglob("*.py"), *presets)}
     assert modules <= names
     others = names - modules - {f"deepbedmap/_repository/{name}" for name in held}
     assert all(".dist-info/" in name for name in others), others
@@ -113,7 +115,7 @@ except FileNotFoundError as error:
     assert Path(root).name == "_repository"
     assert Path(root).is_relative_to(installed.parents[1])
     assert data_dir == str(cache / "deepbedmap")
-    assert names.startswith("highres lowres misc open bedmap2_bed ")
+    assert names.startswith("highres lowres misc open training bedmap2_bed ")
     assert citekey == "Bingham2018PIG"
     path = cache / "deepbedmap" / "lowres" / "bedmap2_bed.tif"
     assert missing == f"{path}: not there; `deepbedmap fetch Fretwell2013BEDMAP2` gets it"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,23 +18,22 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pyproj
 import pytest
+from geopandas.testing import assert_geodataframe_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from deepbedmap import citation, registry, repository, schemas, validation
-from deepbedmap import points as points_module
+from deepbedmap import citation, raw_text, registry, repository, schemas, validation
 from deepbedmap.errors import InvalidDataError, MissingDataError
 from deepbedmap.points import (
     check_pipeline,
-    deduplicate,
-    join_surveys,
     read_points,
     to_geodataframe,
-    without_overlaps,
     write_points,
+    write_survey,
 )
 
 BUNDLED = (
@@ -1029,7 +1030,7 @@ def test_a_quotient_by_zero_is_missing_as_in_pdal(lay: Lay) -> None:
 
 @pytest.fixture(params=[1, 100, 333])
 def small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(points_module, "_BLOCK", request.param)
+    monkeypatch.setattr(raw_text, "BLOCK", request.param)
 
 
 def cresis(count: int) -> str:
@@ -1071,7 +1072,7 @@ def test_a_file_read_in_blocks_gives_what_it_gives_read_at_once(
 ) -> None:
     pipeline = lay(recipe, {raw: text})
     in_blocks = read_points(pipeline)
-    monkeypatch.setattr(points_module, "_BLOCK", 2**24)
+    monkeypatch.setattr(raw_text, "BLOCK", 2**24)
     at_once = read_points(pipeline)
     pd.testing.assert_frame_equal(in_blocks, at_once, check_exact=True)
     assert in_blocks.attrs == at_once.attrs
@@ -1101,186 +1102,6 @@ def test_a_fault_in_any_block_is_told_with_its_line_of_the_file(
     assert re.search(said, fault_of(pipeline))
 
 
-def picks_of(**columns: Any) -> pd.DataFrame:
-    table = pd.DataFrame(columns)
-    table.attrs = {"crs": "EPSG:3031", "vertical_datum": "ellipsoid", "sources": [{"file": "a"}]}
-    return table
-
-
-def test_repeats_of_a_position_become_one_pick_with_the_median_bed_and_the_first_flags() -> None:
-    repeats = picks_of(
-        x=[5.0, 0, 5, 5, 5.002],
-        y=[7.0, 0, 7.0004, 7, 7],
-        z=[-10.0, 3, -12, 9e3, 1],
-        line=pd.Categorical(["a", "b", "c", "c", "b"]),
-        quality=pd.array([None, 2, 1, 1, 1], "Int8"),
-        time=np.array(["2018-10-30"] * 4 + ["NaT"], "M8[ns]"),
-        bed_inferred=[False, False, False, True, False],
-    )
-    unique = deduplicate(repeats.set_index(np.arange(5) + 9))
-    assert unique[["x", "y", "z"]].to_numpy().tolist() == [[5, 7, -10], [0, 0, 3], [5.002, 7, 1]]
-    assert unique["line"].tolist() == ["a", "b", "b"]
-    assert unique["line"].cat.categories.tolist() == ["a", "b"]
-    assert unique["bed_inferred"].tolist() == [True, False, False]
-    assert unique["quality"].isna().tolist() == [True, False, False]
-    assert unique.dtypes.astype(str).to_dict() == repeats.dtypes.astype(str).to_dict()
-    assert unique.attrs == repeats.attrs | {"duplicates": 2}
-    assert deduplicate(unique, 0.0).attrs["duplicates"] == 2
-    pd.testing.assert_frame_equal(deduplicate(unique), unique)
-
-
-@pytest.mark.parametrize(("tolerance", "kept"), [(0, 8), (9.9, 8), (10, 4), (25, 3), (1e3, 1)])
-def test_a_tolerance_thins_a_line_and_does_not_chain_it_into_one_pick(
-    tolerance: float, kept: int
-) -> None:
-    line = picks_of(x=np.arange(8) * 10.0, y=np.zeros(8), z=np.arange(8.0))
-    assert len(deduplicate(line, tolerance)) == kept
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    places=st.lists(st.tuples(st.integers(-6, 6), st.integers(-6, 6)), min_size=1, max_size=60),
-    tolerance=st.sampled_from([0.0, 1e-3, 1.0, 1.5, 4.0]),
-)
-def test_unique_picks_are_apart_and_all_others_near_one(
-    places: list[tuple[int, int]], tolerance: float
-) -> None:
-    x, y = np.array(places, float).T
-    unique = deduplicate(picks_of(x=x, y=y, z=np.zeros(len(x))), tolerance)
-    far = np.hypot(*(unique[["x", "y"]].to_numpy()[:, None] - np.stack([x, y], axis=1)).T)
-    assert (far.min(axis=1) <= tolerance).all()
-    apart = np.hypot(*(unique[["x", "y"]].to_numpy()[:, None] - unique[["x", "y"]].to_numpy()).T)
-    assert (apart[~np.eye(len(unique), dtype=bool)] > tolerance).all()
-    assert unique.attrs["duplicates"] == len(x) - len(unique)
-
-
-def test_any_number_of_repeats_at_one_position_takes_no_time() -> None:
-    count = 200_000
-    heap = picks_of(x=np.full(count, 3.0), y=np.full(count, 4.0), z=np.arange(count, dtype=float))
-    unique = deduplicate(heap)
-    assert unique["z"].tolist() == [(count - 1) / 2]
-
-
-@pytest.mark.parametrize("tolerance", [-1, float("nan"), float("inf")])
-def test_a_tolerance_is_a_distance(tolerance: float) -> None:
-    with pytest.raises(ValueError, match="tolerance"):
-        deduplicate(picks_of(x=[0.0], y=[0.0], z=[0.0]), tolerance)
-
-
-def test_positions_that_are_none_have_no_repeats() -> None:
-    with pytest.raises(InvalidDataError, match="row 1, field y: expected a finite number"):
-        deduplicate(picks_of(x=[0.0, 1], y=[0.0, np.nan], z=[0.0, 1]))
-
-
-def test_joined_surveys_keep_their_flags_and_say_their_source() -> None:
-    one = picks_of(
-        x=[0.0, 1], y=[0.0, 1], z=[0.0, 1], line=pd.Categorical(["s/1", "s/2"]),
-        quality=pd.array([1, None], "Int8"), time=np.array(["2018-10-30", "NaT"], "M8[ns]"),
-    )  # fmt: skip
-    two = picks_of(x=[2.0], y=[2.0], z=[2.0], line=pd.Categorical(["t/1"]), bed_inferred=[True])
-    joined = join_surveys({"King2016Rutford": one, "Shi2010CRESIS": two})
-    assert joined["source"].tolist() == ["King2016Rutford"] * 2 + ["Shi2010CRESIS"]
-    assert joined["line"].tolist() == ["s/1", "s/2", "t/1"]
-    assert joined["quality"].isna().tolist() == [False, True, True]
-    assert joined["time"].isna().tolist() == [False, True, True]
-    assert joined["bed_inferred"].tolist() == [False, False, True]
-    assert joined.index.tolist() == [0, 1, 2]
-    assert joined.dtypes.astype(str).to_dict() == {
-        **dict.fromkeys("xyz", "float64"),
-        "line": "category",
-        "quality": "Int8",
-        "time": "datetime64[ns]",
-        "bed_inferred": "bool",
-        "source": "category",
-    }
-    assert joined.attrs == one.attrs | {"sources": [{"file": "a"}, {"file": "a"}]}
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("crs", "EPSG:3413"), ("vertical_datum", "EIGEN-6C4"), ("vertical_datum", None)],
-)
-def test_surveys_that_differ_in_what_they_refer_to_are_not_joined(
-    name: str, value: str | None
-) -> None:
-    one, two = (picks_of(x=[0.0], y=[0.0], z=[0.0]) for _ in range(2))
-    two.attrs[name] = value
-    with pytest.raises(InvalidDataError, match=f"two, field {name}: expected that of one"):
-        join_surveys({"one": one, "two": two})
-    with pytest.raises(ValueError, match="no survey"):
-        join_surveys({})
-
-
-@pytest.fixture
-def listing(tmp_path: Path) -> registry.Registry:
-    """Datasets of which a compilation overlaps with two, and these with each other."""
-    datasets = [
-        ("Compiled2022", "compilation", ["Old2010", "New2015"]),
-        ("Old2010", "airborne", []),
-        ("New2015", "airborne", ["Old2010"]),
-        ("Apart2012", "airborne", []),
-    ]
-    entries = [
-        {
-            "citekey": citekey,
-            "title": "Here",
-            "year": int(citekey[-4:]),
-            "folder": "highres",
-            "survey_type": survey_type,
-            "overlaps_with": overlaps,
-            "files": [{"filename": f"{citekey}.csv", "url": None, "sha256": None}],
-        }
-        for citekey, survey_type, overlaps in datasets
-    ]
-    (tmp_path / "data_list.yml").write_text(json.dumps(entries))
-    return registry.load(tmp_path / "data_list.yml")
-
-
-def survey_of(*rows: tuple[float, float, float]) -> pd.DataFrame:
-    x, y, z = np.array(rows, float).T
-    return picks_of(x=x, y=y, z=z, line=pd.Categorical(["l/1"] * len(rows)))
-
-
-def test_of_picks_that_two_datasets_have_the_original_survey_keeps_its_own(
-    listing: registry.Registry,
-) -> None:
-    joined = join_surveys(
-        {
-            "Compiled2022": survey_of(
-                (9, 0, -100.9),  # near one of Old2010 and alike
-                (11, 0, -100),  # not near
-                (1000, 10, -201),  # near one of New2015, to the metre
-                (1000, 0, -210),  # near, and another bed
-                (5000, 0, -300),  # near one of a dataset with which it has nothing in common
-            ),
-            "Old2010": survey_of((0, 0, -100), (0, 0, -99), (1003, 0, -200)),
-            "New2015": survey_of((1000, 0, -200)),
-            "Apart2012": survey_of((5000, 0, -300)),
-        }
-    )
-    rest = without_overlaps(joined, listing)
-    kept = {name: picks["z"].tolist() for name, picks in rest.groupby("source", observed=True)}
-    assert kept == {
-        "Compiled2022": [-100, -210, -300],
-        "Old2010": [-100, -99],  # the later survey keeps what both have
-        "New2015": [-200],
-        "Apart2012": [-300],
-    }
-    assert rest.attrs == joined.attrs | {"overlaps": {"Old2010": 1, "Compiled2022": 2}}
-    assert len(without_overlaps(joined, listing, distance=0.5, difference=0.1)) == len(joined)
-
-
-def test_a_registry_that_knows_of_no_overlap_leaves_all_picks(listing: registry.Registry) -> None:
-    joined = join_surveys({name: survey_of((0, 0, 0)) for name in ("Old2010", "Apart2012")})
-    pd.testing.assert_frame_equal(without_overlaps(joined, listing), joined)
-    with pytest.raises(InvalidDataError, match=r"Nobody2000.*expected a citekey"):
-        without_overlaps(join_surveys({"Nobody2000": survey_of((0, 0, 0))}), listing)
-    with pytest.raises(ValueError, match="column source"):
-        without_overlaps(survey_of((0, 0, 0)), listing)
-    with pytest.raises(ValueError, match="more than 0"):
-        without_overlaps(joined, listing, distance=0)
-
-
 def test_picks_written_as_geoparquet_are_a_map_a_table_and_a_citation(
     lay: Lay, tmp_path: Path
 ) -> None:
@@ -1305,6 +1126,158 @@ def test_picks_of_no_known_place_are_written_without_a_geometry(tmp_path: Path) 
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "picks.parquet"), table)
     with pytest.raises(ValueError, match=r"not \.txt"):
         write_points(table, tmp_path / "picks.txt")
+
+
+def wise(*days: str, names: tuple[str, ...] = ("W1",)) -> str:
+    """Records of some days, and of flights that take turns."""
+    records = [
+        wise_record(FlightID=names[n % len(names)], date=day, time=f"0:00:{n:02}")
+        for n, day in enumerate(days)
+    ]
+    return "heading\n" * 11 + "".join(records)
+
+
+@pytest.fixture(
+    params={
+        "frames": ("20xx_Antarctica_DC8", {"2011_Antarctica_DC8.csv": cresis(60)}, None),
+        "two files": (
+            "bedmap3",
+            {"a_BM3.csv": bedmap(BEDMAP_RECORDS), "b_BM3.csv": bedmap([{"bedrock": 3}] * 9)},
+            None,
+        ),
+        "inside a box": (
+            "20xx_Antarctica_DC8",
+            {"2011_Antarctica_DC8.csv": cresis(60)},
+            (-1.62e6, -3e5, -1.6e6, 0),
+        ),
+        "beside a box": (
+            "20xx_Antarctica_DC8",
+            {"2011_Antarctica_DC8.csv": cresis(60)},
+            (0, 0, 1, 1000),
+        ),
+        "days that are clear in the end": (
+            "WISE_ISODYN_RadarByFlight",
+            {"WISE_ISODYN_RadarByFlight.txt": wise(*["05/12/2005"] * 9, "25/12/2005")},
+            None,
+        ),
+        "days that are unclear in the end": (
+            "WISE_ISODYN_RadarByFlight",
+            {"WISE_ISODYN_RadarByFlight.txt": wise(*["2005/12/24"] * 9, "24/12/2005")},
+            None,
+        ),
+        "names in the end": (
+            "WISE_ISODYN_RadarByFlight",
+            {
+                "WISE_ISODYN_RadarByFlight.txt": wise(
+                    *["2005/12/24"] * 9, names=("*",) * 8 + ("W1",)
+                )
+            },
+            None,
+        ),
+        "nowhere": (
+            [reader()],
+            {"picks.csv": "x,y,z\n" + "".join(f"{n * 2000},0,{n}\n" for n in range(40))},
+            None,
+        ),
+    }.items(),
+    ids=lambda param: param[0],
+)
+def survey(
+    request: pytest.FixtureRequest, lay: Lay
+) -> tuple[Path, tuple[float, float, float, float] | None]:
+    """A pipeline, and a box or none."""
+    recipe, files, box = request.param[1]
+    pipeline = lay(recipe, files)
+    shutil.copy(repository.root() / "data_list.yml", pipeline.parents[1])
+    return pipeline, box
+
+
+def test_a_survey_written_block_by_block_is_the_table_that_is_read(
+    survey: tuple[Path, tuple[float, float, float, float] | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipeline, box = survey
+    table = read_points(pipeline, bounds=box)
+    whole, streamed = tmp_path / "whole.parquet", tmp_path / "streamed.parquet"
+    write_points(table, whole)
+    monkeypatch.setattr(raw_text, "BLOCK", 200)
+    written = write_survey(pipeline, streamed, bounds=box)
+    assert written == (len(table), table["line"].nunique())
+    picks = pd.read_parquet(streamed)
+    pd.testing.assert_frame_equal(picks, pd.read_parquet(whole), check_exact=True)
+    assert picks.attrs == table.attrs
+    said, expected = (pq.read_metadata(path).metadata for path in (streamed, whole))
+    assert {name: said[name] for name in expected} == expected
+    assert pq.read_schema(streamed).equals(pq.read_schema(whole), check_metadata=True)
+    if len(table):
+        assert pq.read_metadata(streamed).num_row_groups > 1
+    if table.attrs["crs"]:
+        assert_geodataframe_equal(gpd.read_parquet(streamed), gpd.read_parquet(whole))
+        listing = registry.load(pipeline.parents[1])
+        assert citation.sources_of(streamed, listing) == citation.sources_of(whole, listing)
+
+
+def test_writing_a_survey_tells_how_far_it_is(lay: Lay, tmp_path: Path) -> None:
+    pipeline = lay("bedmap3", {f"{name}_BM3.csv": bedmap(BEDMAP_RECORDS) for name in "abc"})
+    told: list[tuple[int, int]] = []
+    write_survey(pipeline, tmp_path / "out.parquet", progress=lambda *said: told.append(said))
+    total = sum(file.stat().st_size for file in pipeline.parent.glob("*.csv"))
+    assert told == sorted(told)
+    assert {whole for _, whole in told} == {total}
+    assert told[-1] == (total, total)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_fault_leaves_what_was_written_before(lay: Lay, tmp_path: Path) -> None:
+    raw = "x,y,z\n" + "0,-500000,1\n" * 60 + "0,-500000,deep\n"
+    pipeline = lay([reader(override_srs="EPSG:3031")], {"picks.csv": raw})
+    out = tmp_path / "out" / "picks.parquet"
+    out.parent.mkdir()
+    out.write_text("earlier")
+    with pytest.raises(InvalidDataError, match="line 62, field Z"):
+        write_survey(pipeline, out)
+    assert [(file.name, file.read_text()) for file in out.parent.iterdir()] == [
+        ("picks.parquet", "earlier")
+    ]
+    with pytest.raises(ValueError, match=r"as \.parquet"):
+        write_survey(pipeline, tmp_path / "picks.csv")
+
+
+IN_LITTLE_MEMORY = """
+import re, sys
+from pathlib import Path
+from deepbedmap import raw_text
+from deepbedmap.points import write_survey
+
+raw_text.BLOCK = 2**18
+peaks = []
+for pipeline in sys.argv[1:]:
+    write_survey(pipeline, Path(pipeline).with_suffix(".parquet"))
+    peaks += re.findall(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+print(*peaks)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak of memory")
+def test_memory_does_not_grow_with_the_raw_files(lay: Lay) -> None:
+    record = "{:.6f},-100.000000,100.25,900,1500.5,2011110901001,600,1800,1\n"
+    pipelines = []
+    for size, name in ((20_000, "small"), (400_000, "large")):
+        text = CRESIS_HEADER + "".join(map(record.format, np.linspace(-75, -80, size)))
+        pipeline = lay("20xx_Antarctica_DC8", {"2011_Antarctica_DC8.csv": text})
+        pipelines.append(pipeline.parents[1].rename(pipeline.parents[2] / name))
+    script = [sys.executable, "-c", IN_LITTLE_MEMORY]
+    script += [str(folder / "highres" / "20xx_Antarctica_DC8.json") for folder in pipelines]
+    done = subprocess.run(
+        script,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    small, large = map(int, done.stdout.split())
+    assert large - small < 14_000  # the larger file has 25 MB, its table 16 MB
 
 
 def test_the_command_drops_repeats_where_it_is_told_to(lay: Lay, tmp_path: Path) -> None:

@@ -182,6 +182,62 @@ def test_several_rasters_go_into_one_netcdf(tmp_path):
         rasters.open_raster(path, "ice")
 
 
+def grid_with_layers():
+    dataset = xr.Dataset({"z": plane_raster(40, 50), "count": raster(np.ones((40, 50)))})
+    dataset["spread"] = dataset["z"] / 2
+    dataset["z"].attrs |= {"ancillary_variables": "count spread", "vertical_datum": "ellipsoid"}
+    return dataset
+
+
+def test_of_a_grid_and_its_layers_the_grid_is_opened(tmp_path):
+    layers = grid_with_layers()
+    path = rasters.write_netcdf(layers, tmp_path / "grid.nc")
+    found = rasters.open_raster(path)
+    np.testing.assert_array_equal(found, layers["z"])
+    assert found.attrs["vertical_datum"] == "ellipsoid"
+    assert (rasters.open_raster(path, "count") == 1).all()
+    layers["other"] = plane_raster(40, 50)
+    path = rasters.write_netcdf(layers, tmp_path / "grid.nc")
+    with pytest.raises(InvalidDataError, match=r"one of count, other, spread, z, found none cho"):
+        rasters.open_raster(path)
+
+
+@pytest.mark.parametrize(("zarr_format", "consolidated"), [(2, True), (3, False)])
+def test_a_zarr_is_opened_in_its_chunks(tmp_path, zarr_format, consolidated):
+    layers = grid_with_layers()
+    path = tmp_path / "grid.zarr"
+    layers.chunk({"y": 16, "x": 32}).to_zarr(
+        path, zarr_format=zarr_format, consolidated=consolidated
+    )
+    found = rasters.open_raster(path)
+    assert found.chunks == ((16, 16, 8), (32, 18))
+    assert found.dims == ("y", "x")
+    np.testing.assert_array_equal(found, layers["z"])
+    assert rasters.crs_of(found).to_epsg() == 3031
+    assert rasters.name_of(found) == str(path)
+    assert rasters.open_raster(path, ["z", "spread"]).sizes["band"] == 2
+    x, y = found.x.to_numpy()[7:9], found.y.to_numpy()[20:23]
+    np.testing.assert_allclose(rasters.interpolate(found, x, y), plane(*np.meshgrid(x, y)))
+    with pytest.raises(InvalidDataError, match=r"grid\.zarr.*one of count, spread, z, found 'bed'"):
+        rasters.open_raster(path, "bed")
+
+
+def test_a_folder_that_is_no_zarr_is_refused(tmp_path):
+    with pytest.raises(InvalidDataError, match=r"cannot be read") as caught:
+        rasters.open_raster(tmp_path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(MissingDataError, match=r"absent\.zarr"):
+        rasters.open_raster(tmp_path / "absent.zarr")
+
+
+def test_interpolation_gives_a_copy_not_a_part_of_the_raster():
+    grid = plane_raster()
+    found = rasters.interpolate(grid, grid.x, grid.y)
+    assert found.dtype == "float64"
+    found[:] = 0
+    np.testing.assert_array_equal(grid, plane_raster())
+
+
 def test_what_was_opened_can_be_written_in_the_other_format(tmp_path):
     grid = plane_raster()
     tif = rasters.write_geotiff(grid, tmp_path / "a.tif")

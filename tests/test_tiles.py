@@ -4,7 +4,9 @@ import json
 import tracemalloc
 
 import geopandas as gpd
+import geopandas.testing
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 import shapely
@@ -61,7 +63,7 @@ def test_the_reference_grid_has_its_418_windows_in_order(shared_reference):
     np.testing.assert_array_equal(tiles.find_windows(grid)[EDGES], expected)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     mask=st.tuples(st.integers(2, 9), st.integers(2, 9)).flatmap(
         lambda shape: arrays(bool, shape, elements=st.integers(0, 9).map(lambda n: n > 0))
@@ -82,6 +84,55 @@ def test_windows_are_those_of_a_plain_search(mask, size, step, coverage, ascendi
     found = tiles.find_windows(grid, size=size, step=step, coverage=coverage)
     np.testing.assert_array_equal(found[EDGES], np.reshape(expected, (-1, 4)))
     assert (found.coverage >= coverage).all()
+
+
+@pytest.mark.parametrize("chunks", [{"y": 8, "x": 32}, {"y": 50, "x": 110}, None])
+@pytest.mark.parametrize(("size", "step"), [(12, 3), (3, 1), (2, 11), (40, 7), (90, 1), (91, 1)])
+@both_ways
+def test_windows_of_a_grid_in_stripes_are_those_of_the_whole(
+    monkeypatch, tmp_path, ascending, size, step, chunks
+):
+    grid = rough_raster(ascending=ascending)
+    expected = tiles.find_windows(grid, size, step, coverage=0.97)
+    monkeypatch.setattr(tiles, "_MEMORY", 10 * 110 * tiles._STRIPE_BYTES)
+    if chunks is None:
+        lazy, counts = rasters.open_raster(rasters.write_netcdf(grid, tmp_path / "grid.nc")), {}
+    else:
+        lazy, counts = counted(grid, chunks)
+    found = tiles.find_windows(lazy, size, step, coverage=0.97)
+    gpd.testing.assert_geodataframe_equal(found, expected)
+    assert set(counts.values()) <= {1}, "each chunk is read once"
+
+
+@pytest.mark.parametrize("stored", ["dask", "file"])
+def test_a_large_grid_is_never_whole_in_memory(monkeypatch, tmp_path, stored):
+    path = tmp_path / "large.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=1200, height=1600, count=1, dtype="float32", crs=CRS,
+        transform=Affine(250, 0, 0, 0, -250, 0), tiled=True, sparse_ok=True, nodata=-1,
+        blockxsize=64, blockysize=64,
+    ) as file:  # fmt: skip
+        surveyed = rasterio.windows.Window(640, 768, 64, 64)
+        file.write(np.full((1, 64, 64), -500, "float32"), window=surveyed)
+    monkeypatch.setattr(tiles, "_MEMORY", 1e6)
+    grid = rasters.open_raster(path)
+    with rasterio.open(path) as file:
+        values = file.read(1)
+    expected = tiles.find_windows(raster(values, cell=250, west=0, north=0).where(values != -1))
+    if stored == "dask":
+        grid = grid.fillna(np.nan).chunk({"y": 64, "x": 512})
+    tiles.find_windows(grid[:100])  # modules that are loaded late take memory too
+    tracemalloc.start()
+    try:
+        found = tiles.find_windows(grid)
+        masks = tiles.masks(grid, found)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 90
+    np.testing.assert_array_equal(found[EDGES], expected[EDGES])
+    assert masks.all()
+    assert peak < 3.5e6 < values.nbytes / 2
 
 
 def test_windows_are_boxes_in_the_crs_of_the_grid():
@@ -373,7 +424,7 @@ def test_windows_cut_together_are_those_cut_alone(tmp_path, ascending, method, r
     grid.rio.to_raster(path, tiled=True, blockxsize=16, blockysize=16, compress="lzw")
     west, south, *_ = rasters.bounds_of(grid)
     rng = np.random.default_rng(2)
-    regular = [(75 * i, 325 * j) for i in range(0, 100, 7) for j in range(20)]
+    regular = [(75 * i, 325 * j) for i in range(0, 100, 14) for j in range(0, 20, 2)]
     lower = rng.permutation(np.concatenate([regular, rng.uniform(0, 7000, (20, 2))]))
     x, y = west + lower[:, 0], south + lower[:, 1]
     windows = np.stack([x, y, x + 2000, y + 2000], axis=1)
@@ -395,7 +446,7 @@ def counted(grid, chunk):
         counts[place] = counts.get(place, 0) + 1
         return values
 
-    chunks = grid.chunk({"x": chunk, "y": chunk})
+    chunks = grid.chunk(chunk if isinstance(chunk, dict) else {"x": chunk, "y": chunk})
     return chunks.copy(data=chunks.data.map_blocks(count, dtype=grid.dtype)), counts
 
 
@@ -505,7 +556,19 @@ def test_rasters_that_would_need_warping_are_refused_with_the_reason(
     assert "\n" not in str(caught.value)
 
 
-@settings(deadline=None, max_examples=40)
+def test_grids_of_oblong_or_uneven_cells_have_no_windows():
+    for grid, said in (
+        (plane_raster().isel(x=slice(None, None, 2)), "expected square cells"),
+        (plane_raster().isel(y=[0, 1, 3, 4]), "field y.*unevenly spaced"),
+        (plane_raster().drop_vars("x"), "rotated"),
+    ):
+        with pytest.raises(InvalidDataError, match=said):
+            tiles.find_windows(grid, size=2)
+        with pytest.raises(InvalidDataError, match=said):
+            tiles.masks(grid, WINDOWS)
+
+
+@settings(deadline=None, max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     size=st.integers(1, 6),
@@ -522,6 +585,21 @@ def test_masks_are_the_measured_cells_of_tiles(seed, size, step, coverage, ascen
     np.testing.assert_array_equal(found, ~np.isnan(tiles.cut_tiles(grid, windows)[:, 0]))
     if len(windows):
         np.testing.assert_allclose(found.mean(axis=(1, 2)), windows["coverage"])
+
+
+@pytest.mark.usefixtures("many_panes")
+def test_masks_read_only_what_the_windows_need():
+    whole = rough_raster(128, 128, holes=0.1)
+    grid, counts = counted(whole, 16)
+    west, south, *_ = rasters.bounds_of(grid)
+    x, y = np.meshgrid([3200, 3500, 9600], [3200, 3800])
+    at = np.stack([west + x.ravel(), south + y.ravel()], axis=1)
+    windows = np.concatenate([at, at + 1200], axis=1)
+    found = tiles.masks(grid, windows)
+    np.testing.assert_array_equal(found, tiles.masks(whole, windows))
+    assert not found.all()
+    assert set(counts) == {(4, 2), (5, 2), (4, 6), (5, 6)}, "of 8 x 8 chunks"
+    assert max(counts.values()) <= 2, "once for each of the panes that meet there"
 
 
 def test_masks_need_windows_on_the_cells_of_the_grid():
@@ -554,6 +632,116 @@ def test_an_unknown_test_area_or_another_crs_is_refused():
         tiles.exclude(windows, ["Pine Island", "Thwaite"])
     with pytest.raises(InvalidDataError, match="EPSG:3031 as of the test areas, found EPSG:3413"):
         tiles.exclude(windows.set_crs(3413, allow_override=True), "Thwaites")
+
+
+ICE = gpd.GeoDataFrame(
+    geometry=[
+        shapely.box(0, 0, 60_000, 100_000),
+        shapely.box(60_000, 0, 100_000, 100_000),  # a neighbour: the edge between them is none
+        shapely.box(200_000, 0, 205_000, 5000),  # an island smaller than a window
+    ],
+    crs=CRS,
+)
+
+
+@pytest.mark.parametrize("as_file", [False, True], ids=["frame", "file"])
+@pytest.mark.parametrize(
+    ("buffer", "expected"),
+    [(0, list("abcd")), (499, list("bcd")), (500, list("bcd")), (501, list("cd")),
+     (40_000, ["d"]), (40_001, [])],
+)  # fmt: skip
+def test_windows_inside_the_grounded_ice_keep_their_distance_from_its_edge(
+    tmp_path, as_file, buffer, expected
+):
+    west = [0, 500, 56_000, 41_000, -1, 95_000, 198_000, 120_000]
+    windows = boxes_at(west, [20_000, 20_000, 40_000, 40_000, 20_000, 20_000, -2000, 20_000])
+    windows.index = list("abcdefgh")
+    ice = ICE
+    if as_file:
+        ice = tmp_path / "ice.gpkg"
+        ICE.to_file(ice)
+    found = tiles.grounded(windows, ice, buffer)
+    assert found.index.tolist() == expected
+    assert found.crs == CRS
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 1000), buffer=st.sampled_from([0, 1, 3000, 20_000]))
+def test_grounded_windows_are_those_of_a_plain_search(seed, buffer):
+    rng = np.random.default_rng(seed)
+    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    radius = rng.uniform(30_000, 150_000, angle.size)
+    star = shapely.Polygon(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1))
+    ice = star.difference(shapely.box(-5000, -5000, 5000, 5000))  # and a lake
+    windows = boxes_at(*rng.uniform(-150_000, 150_000, (2, 200)))
+    inside = windows.within(ice) & (windows.distance(ice.boundary) >= buffer)
+    found = tiles.grounded(windows, gpd.GeoDataFrame(geometry=[ice], crs=CRS), buffer)
+    assert found.index.tolist() == windows.index[inside].tolist()
+
+
+def test_gmt_tells_grounded_ice_from_ice_shelf_and_ocean():
+    centre = {
+        "the South Pole": (0, 0),
+        "Rutford Ice Stream, upstream": (-1_400_000, 100_000),
+        "the Ross Ice Shelf": (-100_000, -1_100_000),
+        "the Ronne Ice Shelf": (-1_100_000, 700_000),
+        "the open ocean": (2_600_000, 2_200_000),
+    }
+    west, south = np.array(list(centre.values())).T - 4500
+    windows = boxes_at(west, south, place=list(centre))
+    assert tiles.grounded(windows)["place"].tolist() == list(centre)[:2]
+    along = boxes_at(np.zeros(3000), np.arange(-3000, 0) * 500)  # from the pole out to sea
+    near, far = (tiles.grounded(along, buffer=buffer).bounds["miny"] for buffer in (0, 25_000))
+    assert -1_500_000 < near.min() < -400_000
+    assert far.min() >= near.min() + 25_000
+    assert len(tiles.grounded(windows[:0])) == 0
+
+
+def test_gmt_and_measures_agree_on_nearly_all_of_antarctica(shared_data):
+    path = shared_data / "grounding_line" / "groundingline_2008_v2.shp"
+    west, south = np.random.default_rng(0).uniform(-2.6e6, 2.6e6, (2, 5000))
+    windows = boxes_at(west, south)
+    for buffer in (0, 10_000):
+        measures, gshhg = (
+            set(tiles.grounded(windows, line, buffer).index) for line in (path, None)
+        )
+        assert len(measures) > 1500
+        assert len(measures ^ gshhg) < 0.01 * 5000
+
+
+def test_a_crs_without_its_code_is_that_of_the_windows_too():
+    attributes = pyproj.CRS(CRS).to_cf()
+    del attributes["crs_wkt"]
+    described = pyproj.CRS.from_cf(attributes)
+    assert described != pyproj.CRS(CRS)
+    windows = boxes_at([0], [0], 2000).set_crs(described, allow_override=True)
+    assert tiles.cut_tiles(plane_raster(), windows).shape == (1, 1, 4, 4)
+    assert len(tiles.exclude(windows, "Thwaites")) == 1
+    assert len(tiles.grounded(windows)) == 1
+
+
+def test_grounding_lines_that_cannot_be_used_are_refused(tmp_path):
+    windows = boxes_at([10_000], [10_000])
+    with pytest.raises(InvalidDataError, match="EPSG:3413 as of the grounding line, found EPSG:30"):
+        tiles.grounded(windows, ICE.set_crs(3413, allow_override=True))
+    with pytest.raises(InvalidDataError, match="EPSG:3031 as of the grounding line, found EPSG:34"):
+        tiles.grounded(windows.set_crs(3413, allow_override=True))
+    with pytest.raises(InvalidDataError, match="polygons of the grounded ice, found LineString"):
+        tiles.grounded(windows, ICE.set_geometry(ICE.boundary))
+    with pytest.raises(InvalidDataError, match="polygons of the grounded ice, found nothing"):
+        tiles.grounded(windows, ICE[:0])
+    bare = ICE.set_crs(None, allow_override=True)
+    assert len(tiles.grounded(windows, bare)) == 1
+    with pytest.raises(InvalidDataError, match=r"field crs: expected metres.*found degrees"):
+        tiles.grounded(windows, bare.scale(1e-4, 1e-4, origin=(0, 0)).to_frame("geometry"))
+    with pytest.raises(MissingDataError, match=r"absent\.shp.*fetch Mouginot2017MEASURES"):
+        tiles.grounded(windows, tmp_path / "absent.shp")
+    (tmp_path / "text.shp").write_text("no polygons")
+    with pytest.raises(InvalidDataError, match=r"text\.shp: expected polygons") as caught:
+        tiles.grounded(windows, tmp_path / "text.shp")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="buffer -1 must not be negative"):
+        tiles.grounded(windows, ICE, buffer=-1)
 
 
 def test_named_places_lie_on_the_continent():

@@ -1,97 +1,27 @@
-"""Tiles as the network takes them: cut from rasters, checked, held in memory as tensors."""
+"""Tiles as the network is trained on them: checked, and held in memory as tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.inputs import INPUTS
 
 if TYPE_CHECKING:
-    import geopandas as gpd
     import xarray as xr
-
-PADDING = 1_000.0
-"""Metres by which the inputs reach beyond the tile on every side: one cell of the prior."""
-
-RESOLUTIONS = {"x": 1_000.0, "w1": 100.0, "w2": 500.0, "w3": 1_000.0}
-"""Cell (m) of each input: prior, surface, velocity, accumulation."""
-
-INPUTS = tuple(RESOLUTIONS)
-"""Names of the network's inputs, in its order; the surveyed bed beside them is ``y``."""
-
-RESOLUTION = 250.0
-"""Cell (m) of the bed that the network gives."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the network needs to know of a place: rasters of one CRS.
-
-    Attributes
-    ----------
-    prior
-        Bed elevation (y, x), metres.
-    surface
-        Ice surface elevation (y, x), metres, on the vertical datum of the prior.
-    velocity
-        Ice velocity (band, y, x), metres a year: along x, then along y.
-    accumulation
-        Snow accumulation (y, x), kg m-2 a-1.
-    """
-
-    prior: xr.DataArray
-    surface: xr.DataArray
-    velocity: xr.DataArray
-    accumulation: xr.DataArray
-
-
-def cut_inputs(
-    windows: gpd.GeoDataFrame | npt.ArrayLike, inputs: Inputs
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Cut what the network needs to know for each window.
-
-    Parameters
-    ----------
-    windows
-        n boxes of h x w km, as :func:`deepbedmap.tiles.cut_tiles` takes them.
-
-    Returns
-    -------
-    dict
-        float32, NaN where an input has nodata: ``x`` (n, 1, h + 2, w + 2) at 1 km, ``w1``
-        (n, 1, 10(h + 2), 10(w + 2)) at 100 m, ``w2`` (n, 2, 2(h + 2), 2(w + 2)) at 500 m and
-        ``w3`` (n, 1, h + 2, w + 2) at 1 km; rows from north to south.
-
-    Raises
-    ------
-    InvalidDataError
-        A window with its padding of 1 km reaches beyond a raster; a raster has another CRS; or
-        the surface stands on another vertical datum than the prior.
-    """
-    from deepbedmap import rasters, tiles
-
-    sources = (inputs.prior, inputs.surface, inputs.velocity, inputs.accumulation)
-    for source in sources[1:]:
-        rasters.require_same_reference(inputs.prior, source)
-    return {
-        name: tiles.cut_tiles(source, windows, padding=PADDING, resolution=resolution)
-        for (name, resolution), source in zip(RESOLUTIONS.items(), sources, strict=True)
-    }
 
 
 class TrainingSet:
     """Tiles with what was surveyed in them, float32, in memory.
 
     Indexing with a tensor of n numbers gives a batch: a dict of ``x``, ``w1``, ``w2``, ``w3`` (as
-    :func:`cut_inputs` gives them), ``y`` (n, 1, 4h, 4w), the surveyed bed elevation in metres at
-    250 m, and ``index``, the numbers themselves.
+    :func:`deepbedmap.inputs.cut_inputs` gives them), ``y`` (n, 1, 4h, 4w), the surveyed bed
+    elevation in metres at 250 m, and ``index``, the numbers themselves.
 
     Parameters
     ----------
@@ -119,6 +49,31 @@ class TrainingSet:
                 )
             )
         require_complete(self.tensors)
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: xr.Dataset, split: Literal["train", "validation"]
+    ) -> TrainingSet:
+        """Load one part of a training set on disk.
+
+        Parameters
+        ----------
+        dataset
+            As :func:`deepbedmap.training_sets.open_training_set` gives it.
+        split
+            Which part.
+
+        Raises
+        ------
+        InvalidDataError
+            Besides the cases of the class: the dataset has no tile of this part.
+        ValueError
+            There is no such part.
+        """
+        if split not in ("train", "validation"):
+            raise ValueError(f"split must be train or validation, not {split!r}")
+        part = dataset.isel(tile=(dataset["split"] == split).to_numpy().nonzero()[0])
+        return cls({name: part[name].to_numpy() for name in (*INPUTS, "y")})
 
     def __len__(self) -> int:
         return len(self.tensors["y"])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from deepbedmap.model.dataset import PADDING, RESOLUTION, RESOLUTIONS, Inputs, cut_inputs
+from deepbedmap.inputs import PADDING, RESOLUTION, RESOLUTIONS, Inputs, cut_inputs
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.inputs import INPUTS
 from deepbedmap.model import checkpoints, distributed
 from deepbedmap.model.augmentation import TURNS, augment
 from deepbedmap.model.configuration import Configuration
-from deepbedmap.model.dataset import INPUTS, require_complete
+from deepbedmap.model.dataset import require_complete
 from deepbedmap.model.layers import zero_absent
 from deepbedmap.model.metrics import Log, Row
 from deepbedmap.model.networks import NETWORKS, Discriminator, bicubic

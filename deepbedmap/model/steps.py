@@ -16,9 +16,10 @@ from torch.nn import functional
 from torch.optim import Adam, Optimizer
 
 from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.inputs import INPUTS
 from deepbedmap.model import losses
 from deepbedmap.model.configuration import Losses
-from deepbedmap.model.dataset import INPUTS, require_complete
+from deepbedmap.model.dataset import require_complete
 from deepbedmap.model.distributed import parallel, synchronise, whole, world
 
 logger = logging.getLogger(__name__)

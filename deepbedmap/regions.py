@@ -1,0 +1,486 @@
+"""Grids of any extent, solved and written region by region."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dask.array
+import h5netcdf
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+import zarr
+
+from deepbedmap import grids, spline
+from deepbedmap.grids import Lattice
+from deepbedmap.parts import Parts
+from deepbedmap.rasters import Bounds
+
+SIDE = 2048
+"""Cells a side of a region, unless told otherwise."""
+
+_CHUNK = 512
+_COMPRESSION = 1  # of deflate: more takes three times as long, and saves a few per cent
+_FORMAT = 1  # of what is computed: work of another one is not gone on with
+
+
+def write_grid(
+    points: pd.DataFrame,
+    path: str | os.PathLike[str],
+    spacing: float = 250,
+    tension: float = 0.35,
+    max_gap: int = 3,
+    region: Bounds | None = None,
+    *,
+    layers: bool = True,
+    side: int = SIDE,
+    client: Any = None,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Grid picks as :func:`deepbedmap.grids.grid_points` does, of any extent, into a file.
+
+    The grid is made of square regions, which are solved one by one and written at once: memory and
+    time follow the picks, and no more than a region of the grid is held. A region in which no cell
+    has a value takes neither. Run again after it was interrupted, even by SIGKILL, the same call
+    goes on with the regions that are left, and gives the same file, byte for byte.
+
+    Parameters
+    ----------
+    points, spacing, tension, region
+        As of :func:`deepbedmap.grids.grid_points`.
+    path
+        Name that ends in ``.nc`` (NetCDF-4) or ``.zarr`` (Zarr format 3, without consolidated
+        metadata). What is there is replaced in the end. The work is done beside it, in the folder
+        ``.<name>.parts``.
+    max_gap
+        As of :func:`deepbedmap.grids.grid_points`, at most 47.
+    layers
+        Whether to write ``count``, ``spread`` and ``distance`` beside ``z``.
+    side
+        Cells a side of a region: a multiple of 512, or less than 512. The smaller, the less memory
+        and the more time: each region is solved with a margin of 128 cells
+        (:data:`deepbedmap.spline.MARGIN`).
+    client
+        A ``dask.distributed.Client``: its workers, which must have this package, solve the regions,
+        two a thread of theirs at once; this process writes them.
+    threads
+        As of :func:`deepbedmap.spline.solve`; with ``client``, of each of its tasks (1 by default).
+    progress
+        Called with the number of regions that are done, and of all.
+
+    Returns
+    -------
+    pathlib.Path
+        The file, or the folder, with these variables (y, x), in chunks of 512 x 512 cells or a
+        region, if that is smaller. Beyond the mask ``count`` is 0, and the others are NaN.
+
+        ``z``
+            float32, metres: as of :func:`deepbedmap.grids.grid_points`, from which it differs where
+            regions join, by centimetres at most.
+        ``count``
+            int32: picks in the cell.
+        ``spread``
+            float32, metres: standard deviation of the beds of these picks (divided by their number
+            less one); NaN for fewer than 2.
+        ``distance``
+            float32, metres: from the cell's centre to that of the nearest cell with a pick, 0
+            there.
+
+        What bad picks lead to is told at :func:`deepbedmap.grids.grid_points`; ``count`` and
+        ``spread`` show repeats that differ. The attributes of ``z`` are those given there, and
+        ``ancillary_variables``. The values depend neither on the number of threads, nor on
+        ``client``, nor on interruptions.
+
+    Raises
+    ------
+    InvalidDataError
+        As :func:`deepbedmap.grids.grid_points`.
+    DeepBedMapError
+        Another process is writing the same file.
+    ValueError
+        As :func:`deepbedmap.grids.grid_points`; another suffix, ``side`` or ``max_gap`` than these.
+    """
+    path = Path(path)
+    grids.require_options(tension, max_gap)
+    reach = grids.reach_of(max_gap)
+    most = spline.MARGIN // 2 - grids.reach_of(0)
+    if path.suffix not in (".nc", ".zarr"):
+        raise ValueError(f"expected a name that ends in .nc or .zarr, not {path.name!r}")
+    if max_gap > most:
+        raise ValueError(
+            f"max_gap {max_gap} is too large for a grid solved region by region: at most {most};"
+            " grid_points, or a .tif file, takes any"
+        )
+    if side < 1 or side % min(side, _CHUNK):
+        raise ValueError(f"side {side} must be a multiple of {_CHUNK}, or less than {_CHUNK}")
+    lattice = Lattice.of(points, spacing, region)
+    inside = lattice.holds(points).to_numpy()
+    template = _template(
+        lattice,
+        points,
+        lattice.parameters(tension, max_gap, int(inside.sum())) | {"side": side},
+        layers,
+        min(side, _CHUNK),
+    )
+    names = [str(name) for name in template.data_vars]
+    identity = {
+        "format": _FORMAT,
+        "variables": names,
+        "attributes": template["z"].attrs,
+        "crs": str(points.attrs.get("crs")),
+        "numba": metadata.version("numba"),
+        "sha256": _digest(points),
+    }
+    with Parts(path, identity) as parts:
+        store = parts.folder / "grid.zarr"
+        if not store.exists():
+            empty = parts.folder / "empty.zarr"
+            template.to_zarr(empty, mode="w", compute=False, zarr_format=3, consolidated=False)
+            empty.rename(store)
+        for torn in store.rglob("*.partial"):  # chunks that zarr was at when it was killed
+            torn.unlink()
+        arrays = {name: zarr.open_array(store / name, mode="r+") for name in names}
+        summary = _merge(_mapped(_summarize, _by_region(points, inside, lattice, side), client))
+        windows = summary.windows(lattice.shape, side, max_gap)
+        left = [window for window in windows if not parts.is_done(window.name)]
+        if progress is not None:
+            progress(len(windows) - len(left), len(windows))
+        if left:
+            coarse = spline.solve_coarse(
+                *summary.medians,
+                shape=(lattice.shape[0] + 1, lattice.shape[1] + 1),
+                tension=tension,
+                reach=reach,
+                threads=threads,
+            )
+            near = (summary.near(window, max_gap) for window in left)
+            shared = (coarse, max_gap, spacing, threads or (1 if client else None))
+            for window, values in zip(left, _mapped(_solve, near, client, *shared), strict=True):
+                for name, array in arrays.items():
+                    array[window.cells] = values[name]
+                parts.done(window.name)
+                if progress is not None:
+                    progress(parts.count, len(windows))
+        if path.suffix == ".zarr":
+            return parts.publish(store)
+        netcdf = parts.folder / "grid.nc"
+        _write_netcdf(netcdf, template, arrays, windows)
+        return parts.publish(netcdf)
+
+
+class _Window(NamedTuple):
+    """A region of a grid: its first cell, and the one beyond its last."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.top}_{self.left}"
+
+    @property
+    def cells(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+class _Picks(NamedTuple):
+    """Picks, or medians of theirs; x and y in cells."""
+
+    x: spline.Floats
+    y: spline.Floats
+    z: spline.Floats
+
+
+class _Cells(NamedTuple):
+    """Cells with picks: their number, their mean bed and the squares about it, summed."""
+
+    row: spline.Integers
+    column: spline.Integers
+    number: spline.Integers
+    mean: spline.Floats
+    squares: spline.Floats
+
+
+class _Near(NamedTuple):
+    """What a region is solved from."""
+
+    window: _Window
+    medians: _Picks
+    cells: _Cells
+
+
+class _Summary(NamedTuple):
+    """Medians of blocks, and cells with picks, both by row and column."""
+
+    medians: _Picks
+    cells: _Cells
+
+    def windows(self, shape: tuple[int, int], side: int, max_gap: int) -> list[_Window]:
+        """Regions with a cell so near to a pick that it may have a value."""
+        rows, columns = shape
+        touched = np.zeros((math.ceil(rows / side), math.ceil(columns / side)), bool)
+        steps = [*range(-max_gap - 1, max_gap + 1, side), max_gap + 1]
+        for step in steps:
+            row = (self.cells.row + step).clip(0, rows - 1) // side
+            for aside in steps:
+                touched[row, (self.cells.column + aside).clip(0, columns - 1) // side] = True
+        return [
+            _Window(top, left, min(top + side, rows), min(left + side, columns))
+            for top, left in (np.argwhere(touched) * side).tolist()
+        ]
+
+    def near(self, window: _Window, max_gap: int) -> _Near:
+        """Those that bear on a region."""
+        medians = _within(self.medians, self.medians.y, self.medians.x, window, spline.MARGIN + 2)
+        cells = _within(self.cells, self.cells.row, self.cells.column, window, max_gap + 1)
+        return _Near(window, _Picks(*medians), _Cells(*cells))
+
+
+def _within(
+    table: Iterable[Any], row: Any, column: Any, window: _Window, margin: int
+) -> Iterator[Any]:
+    """Entries at most so many cells from a region; their rows ascend, but for half a cell."""
+    first, last = np.searchsorted(row, [window.top - margin - 1, window.bottom + margin + 1])
+    row, column = row[first:last], column[first:last]
+    kept = (row >= window.top - margin) & (row < window.bottom + margin)
+    kept &= (column >= window.left - margin) & (column < window.right + margin)
+    return (values[first:last][kept] for values in table)
+
+
+def _template(
+    lattice: Lattice, points: pd.DataFrame, parameters: dict[str, Any], layers: bool, chunk: int
+) -> xr.Dataset:
+    """Give the grid as it is before any region is solved: without a value, lazily."""
+
+    def empty(name: str, fill: float, dtype: str) -> xr.DataArray:
+        chunks = tuple(min(chunk, count) for count in lattice.shape)
+        values = dask.array.full(lattice.shape, fill, dtype=dtype, chunks=chunks)  # type: ignore[no-untyped-call]
+        return lattice.raster(values, name)
+
+    z = empty("z", np.nan, "float32")
+    z = grids.describe(z, points, grids.METHODS["band"], parameters)
+    dataset = z.to_dataset()
+    dataset.attrs = {"Conventions": "CF-1.11"}
+    if layers:
+        dataset["z"].attrs["ancillary_variables"] = " ".join(_LAYERS)
+        for name, (dtype, attributes) in _LAYERS.items():
+            layer = empty(name, 0 if dtype == "int32" else np.nan, dtype)
+            dataset[name] = layer.assign_attrs(attributes)
+    if "spatial_ref" in dataset.coords:
+        for variable in dataset.data_vars.values():
+            variable.encoding["grid_mapping"] = "spatial_ref"
+    return dataset
+
+
+_LAYERS: dict[str, tuple[str, dict[str, str]]] = {
+    "count": (
+        "int32",
+        {
+            "standard_name": "number_of_observations",
+            "long_name": "number of picks in the cell",
+            "units": "1",
+            "cell_methods": "area: sum",
+        },
+    ),
+    "spread": (
+        "float32",
+        {
+            "long_name": "standard deviation of the beds of the picks in the cell",
+            "units": "m",
+            "cell_methods": "area: standard_deviation",
+        },
+    ),
+    "distance": (
+        "float32",
+        {
+            "long_name": "distance from the cell's centre to that of the nearest with a pick",
+            "units": "m",
+        },
+    ),
+}
+
+
+def _digest(points: pd.DataFrame) -> str:
+    """SHA-256 of the picks."""
+    digest = hashlib.sha256(str(len(points)).encode())
+    for axis in ("x", "y", "z"):
+        values = points[axis].to_numpy()
+        for start in range(0, len(values), 2**20):
+            digest.update(np.ascontiguousarray(values[start : start + 2**20], np.float64).data)
+    return digest.hexdigest()
+
+
+def _by_region(
+    points: pd.DataFrame, inside: npt.NDArray[np.bool_], lattice: Lattice, side: int
+) -> Iterator[_Picks]:
+    """Picks of each region in turn, a block around a node belonging to one of them."""
+    x, y, z = (points[axis].to_numpy(np.float64) for axis in ("x", "y", "z"))
+    rows, columns = (math.ceil(count / side) for count in lattice.shape)
+    across, up = lattice.locate(x, y)
+    for places, count in ((across, columns), (up, rows)):
+        places += 0.5  # so that whole numbers bound the blocks
+        places //= side
+        places.clip(0, count - 1, out=places)
+    up *= columns
+    up += across
+    up[~inside] = rows * columns
+    # Short integers are sorted in linear time.
+    region = up.astype(np.uint16 if rows * columns < 2**16 else np.int64)
+    del across, up
+    order = np.argsort(region, kind="stable")
+    ends = np.cumsum(np.bincount(region, minlength=rows * columns + 1))
+    del region
+    for start, end in zip([0, *ends[:-2]], ends[:-1], strict=True):
+        if end > start:
+            chosen = order[start:end]
+            yield _Picks(*lattice.locate(x[chosen], y[chosen]), z[chosen])
+
+
+def _summarize(picks: _Picks) -> _Summary:
+    row, column = (np.floor(values).astype(np.int64) for values in (picks.y, picks.x))
+    ones = np.ones(len(row), np.int64)
+    each = _Cells(row, column, ones, picks.z, np.zeros(len(row)))
+    return _Summary(_Picks(*spline.block_medians(*picks)), _united(each))
+
+
+def _united(cells: _Cells) -> _Cells:
+    """Each cell once, by row and column.
+
+    Squares about the mean add up as in Chan, Golub & LeVeque (1983, doi 10.2307/2683386).
+    """
+    key = cells.row * (cells.column.max() + 1) + cells.column
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    number, mean, squares = cells.number[order], cells.mean[order], cells.squares[order]
+    total = np.add.reduceat(number, first)
+    average = np.add.reduceat(number * mean, first) / total
+    away = mean - np.repeat(average, np.diff(first, append=len(key)))
+    return _Cells(
+        cells.row[order[first]],
+        cells.column[order[first]],
+        total,
+        average,
+        np.add.reduceat(squares + number * away**2, first),
+    )
+
+
+def _merge(summaries: Iterable[_Summary]) -> _Summary:
+    """One of all regions; a cell between two blocks may be in several."""
+    parts = list(summaries)
+    medians = [np.concatenate(values) for values in zip(*(p.medians for p in parts), strict=True)]
+    row, column = (np.floor(values + 0.5) for values in (medians[1], medians[0]))
+    order = np.lexsort((column, row))
+    cells = _Cells(
+        *(np.concatenate(values) for values in zip(*(p.cells for p in parts), strict=True))
+    )
+    return _Summary(_Picks(*(values[order] for values in medians)), _united(cells))
+
+
+def _solve(
+    near: _Near, coarse: spline.Coarse, max_gap: int, spacing: float, threads: int | None
+) -> dict[str, npt.NDArray[Any]]:
+    """Give all variables of a region."""
+    top, left, bottom, right = near.window
+    shape = bottom - top, right - left
+    # Bicubic convolution reaches one node beyond those around a cell.
+    nodes = top - 1, left - 1, bottom + 1, right + 1
+    band = spline.refine(coarse, *near.medians, nodes, threads)
+    runs = band.runs._replace(
+        top=band.runs.top - top, start=band.runs.start - left, stop=band.runs.stop - left
+    )
+    row, column = near.cells.row - top, near.cells.column - left
+    z = spline.Band(runs, band.values).centres(shape, row, column, max_gap + 1)
+    inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
+    held = row[inside], column[inside]
+    number = near.cells.number[inside]
+    count = np.zeros(shape, np.int32)
+    count[held] = number
+    spread = np.full(shape, np.nan, np.float32)
+    several = number > 1
+    spread[held[0][several], held[1][several]] = np.sqrt(
+        near.cells.squares[inside][several] / (number[several] - 1)
+    )
+    distance = spacing * _distances(shape, row, column, max_gap + 1)
+    return {"z": z, "count": count, "spread": spread, "distance": distance}
+
+
+def _distances(
+    shape: tuple[int, int], row: spline.Integers, column: spline.Integers, radius: int
+) -> npt.NDArray[np.float32]:
+    """Cells to the nearest of some cells, NaN beyond a radius."""
+    margin = 2 * radius  # those cells lie up to a radius away
+    padded = np.full([count + 2 * margin for count in shape], np.nan, np.float32)
+    steps = np.arange(-radius, radius + 1)
+    length = np.hypot(*np.meshgrid(steps, steps, indexing="ij"))
+    down = np.argsort(-length, axis=None)
+    for step in down[length.flat[down] <= radius]:
+        i, j = np.unravel_index(step, length.shape)
+        padded[row + steps[i] + margin, column + steps[j] + margin] = length[i, j]
+    return padded[margin : margin + shape[0], margin : margin + shape[1]]
+
+
+def _mapped(
+    function: Callable[..., Any], items: Iterable[Any], client: Any, *shared: Any
+) -> Iterator[Any]:
+    """Results in the order of the items, of which a cluster is sent a bounded number at a time."""
+    if client is None:
+        for item in items:
+            yield function(item, *shared)
+        return
+    given = [client.scatter(value, broadcast=True) for value in shared]
+    waiting: deque[Any] = deque()
+    for item in items:
+        if len(waiting) >= 2 * sum(client.nthreads().values()):
+            yield waiting.popleft().result()
+        [sent] = client.scatter([item], hash=False)
+        waiting.append(client.submit(function, sent, *given, pure=False))
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _write_netcdf(
+    path: Path, template: xr.Dataset, arrays: dict[str, zarr.Array], windows: list[_Window]
+) -> None:
+    """Write the regions that were solved, chunk by chunk; the rest is left out of the file."""
+    header = template.drop_vars(arrays)
+    if "spatial_ref" in header.coords:
+        header = header.reset_coords("spatial_ref")
+    header.to_netcdf(path, engine="h5netcdf")
+    with h5netcdf.File(path, "r+") as file:
+        for name, array in arrays.items():
+            nothing = np.zeros((), array.dtype) if array.dtype.kind == "i" else np.float32(np.nan)
+            chunks = tuple(map(min, array.chunks, array.shape))
+            variable = file.create_variable(
+                name,
+                ("y", "x"),
+                array.dtype,
+                chunks=chunks,
+                compression="gzip",
+                compression_opts=_COMPRESSION,
+                shuffle=True,
+                fillvalue=None if array.dtype.kind == "i" else nothing,
+            )
+            variable.attrs.update(template[name].attrs)
+            if "spatial_ref" in template.coords:
+                variable.attrs["grid_mapping"] = "spatial_ref"
+            for window in windows:
+                for top in range(window.top, window.bottom, chunks[0]):
+                    for left in range(window.left, window.right, chunks[1]):
+                        cells = slice(top, top + chunks[0]), slice(left, left + chunks[1])
+                        values = array[cells]
+                        if not np.array_equal(
+                            values, np.full_like(values, nothing), equal_nan=True
+                        ):
+                            variable[cells] = values
