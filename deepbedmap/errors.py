@@ -67,6 +67,10 @@ class InvalidDataError(DeepBedMapError, ValueError):
         self.faults = faults
 
 
+class DivergedError(InvalidDataError):
+    """A training whose loss, weights or score left what is finite or likely."""
+
+
 class MissingDataError(DeepBedMapError, FileNotFoundError):
     """A file that is needed is not here; the message says which command or person gets it."""
 

@@ -227,21 +227,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Configuration:
         path = _FOLDER / f"{name_or_path}.toml"
         return of(tomllib.loads(path.read_text(encoding="utf-8")), path, base=None)
     path = Path(name_or_path)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise MissingDataError(
-            str(
-                Fault(
-                    str(path),
-                    expected=f"a configuration file, or one of the presets {', '.join(PRESETS)}",
-                    found="no such file",
-                    remedy=_near(str(path), PRESETS),
-                )
-            )
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidDataError(Fault(str(path), expected="TOML", found=str(error))) from error
+    document = read(path, f"a configuration file, or one of the presets {', '.join(PRESETS)}")
     base = document.pop("base", "default")
     if base not in PRESETS:
         raise InvalidDataError(
@@ -254,6 +240,33 @@ def load(name_or_path: str | os.PathLike[str]) -> Configuration:
             )
         )
     return of(document, path, base=load(base))
+
+
+def read(path: Path, wanted: str) -> dict[str, Any]:
+    """Read a TOML file; ``wanted`` says what is expected in its place.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    InvalidDataError
+        It is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise MissingDataError(
+            str(
+                Fault(
+                    str(path),
+                    expected=wanted,
+                    found="no such file",
+                    remedy=_near(str(path), PRESETS),
+                )
+            )
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidDataError(Fault(str(path), expected="TOML", found=str(error))) from error
 
 
 def of(

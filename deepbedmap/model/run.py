@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.errors import DivergedError, Fault, InvalidDataError, MissingDataError
 from deepbedmap.inputs import INPUTS
 from deepbedmap.model import checkpoints, distributed
 from deepbedmap.model.augmentation import TURNS, augment
@@ -357,7 +357,7 @@ class Run:
 
     def _diverged(self, found: str) -> None:
         epoch = self.counters.epoch + (self.counters.batch > 0)
-        raise InvalidDataError(
+        raise DivergedError(
             f"training diverged in epoch {epoch}: {found}; lower the learning rate of "
             f"{self.configuration.optimizer.learning_rate:g}, or look for tiles with extreme "
             f"values; the last good state is kept in {self.last}"
