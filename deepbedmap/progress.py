@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -119,17 +120,31 @@ class Bar:
         self._bars.advance(self._task, count)
 
 
+class Tell(Protocol):
+    """Takes how many steps are done, of how many, and perhaps what is new."""
+
+    def __call__(self, done: int, total: int, said: str = "", /) -> None:
+        """Show it."""
+        ...
+
+
 @contextlib.contextmanager
-def steps(label: str) -> Iterator[Callable[[int, int], None]]:
+def steps(label: str) -> Iterator[Tell]:
     """Show a bar on a terminal; give what is to be told how many steps are done, of how many."""
     console = Console(stderr=True)
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn(label),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("", total=None)
 
-        def tell(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+        def tell(done: int, total: int, said: str = "", /) -> None:
+            bar.update(task, completed=done, total=total, description=said)
 
         yield tell

@@ -44,7 +44,7 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
     InvalidDataError
         There are fewer GPUs here than processes, or no GPU where one was asked for.
     """
-    place = _device(device)
+    place = place_of(device)
     begin = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized()
     if begin:
         distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
@@ -55,7 +55,8 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
             distributed.destroy_process_group()
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def place_of(device: str | torch.device | None = None) -> torch.device:
+    """Where this process computes, as in :func:`joined`, and with its errors."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     place = torch.device(device)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +18,10 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from deepbedmap.errors import DivergedError, Fault, InvalidDataError, MissingDataError
-from deepbedmap.inputs import INPUTS
 from deepbedmap.model import checkpoints, distributed
 from deepbedmap.model.augmentation import TURNS, augment
 from deepbedmap.model.configuration import Configuration
-from deepbedmap.model.dataset import require_complete
-from deepbedmap.model.layers import zero_absent
+from deepbedmap.model.dataset import Tiles, batches, require_complete, require_fit
 from deepbedmap.model.metrics import Log, Row
 from deepbedmap.model.networks import NETWORKS, Discriminator, bicubic
 from deepbedmap.model.steps import Captured, PaperAdam, Step, refine
@@ -32,23 +30,6 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, Mapping[str, Any]], None]
 """Told after each step: its number, counted from 1, that of all steps, the newest metrics."""
-
-
-class Tiles(Protocol):
-    """Tiles of a training, such as :class:`deepbedmap.model.dataset.TrainingSet`.
-
-    Indexing with a tensor of n numbers gives a batch: ``x``, ``w1``, ``w2``, ``w3`` and ``y``;
-    perhaps ``mask`` (bool, as ``y``: what was surveyed) and ``present`` (bool (n, 3): which of w1,
-    w2 and w3 there are). An attribute ``device`` says where the numbers are wanted.
-    """
-
-    def __len__(self) -> int:
-        """Count of tiles."""
-        ...
-
-    def __getitem__(self, index: Tensor) -> dict[str, Tensor]:
-        """Batch of the tiles with these numbers."""
-        ...
 
 
 @dataclass
@@ -143,27 +124,9 @@ class Run:
         if len(tiles) == 0:
             raise InvalidDataError(Fault(name, expected="at least one tile", found="none"))
         numbers = torch.arange(min(len(tiles), self.configuration.training.batch))
-        batch = dict(tiles[numbers.to(_place_of(tiles))])
-        rows, columns = batch["x"].shape[-2:]
-        for field_, scale, less in (("w1", 10, 0), ("w2", 2, 0), ("w3", 1, 0), ("y", 4, 2)):
-            expected = scale * (rows - less), scale * (columns - less)
-            found = tuple(batch[field_].shape[-2:])
-            if found != expected:
-                raise InvalidDataError(
-                    Fault(
-                        name,
-                        field=field_,
-                        expected=f"{expected[0]} x {expected[1]} cells beside x of "
-                        f"{rows} x {columns}",
-                        found=f"{found[0]} x {found[1]}",
-                        remedy="cut the tiles at the network's resolutions",
-                    )
-                )
-        if "mask" in batch:
-            batch["y"] = batch["y"].masked_fill(~batch["mask"], 0)
-        if "present" in batch:
-            optional = [batch[input_] for input_ in INPUTS[1:]]
-            batch |= zip(INPUTS[1:], zero_absent(optional, batch["present"]), strict=True)
+        batch = tiles[numbers.to(_place_of(tiles))]
+        grids = batch.keys() - {"present", "index"}
+        require_fit({field_: tuple(batch[field_].shape) for field_ in grids}, name)
         require_complete(batch)
 
     def begin(self, *, resume: bool) -> None:
@@ -262,17 +225,20 @@ class Run:
         random = np.random.default_rng([training.seed, epoch])
         order = torch.from_numpy(random.permutation(len(self.tiles))).to(_place_of(self.tiles))
         turns = torch.from_numpy(random.integers(TURNS, size=len(self.tiles))).to(self.device)
-        for number in range(first, self.batches):
-            part = slice(number * training.batch, (number + 1) * training.batch)
-            count = len(order[part])
-            own = distributed.share(count)
+        size = training.batch
+        parts = [slice(n * size, (n + 1) * size) for n in range(first, self.batches)]
+        counts = [len(order[part]) for part in parts]
+        own = [distributed.share(count) for count in counts]
+        numbers = (order[part][share] for part, share in zip(parts, own, strict=True))
+        read = batches(self.tiles, numbers)
+        for tensors, part, share, count in zip(read, parts, own, counts, strict=True):
             batch = {
                 name: tensor.to(self.device, non_blocking=True)
-                for name, tensor in self.tiles[order[part][own]].items()
+                for name, tensor in tensors.items()
                 if name != "index"
             }
             if training.augmentation:
-                batch = augment(batch, turns[part][own])
+                batch = augment(batch, turns[part][share])
             yield batch, count
 
     @property
@@ -467,8 +433,15 @@ class Run:
     def _require_same(self, saved: Mapping[str, Any]) -> None:
         """Refuse to go on with other settings or tiles than before."""
         faults = []
-        now = {**self.configuration.to_dict(), "tiles": self._document([])["tiles"]}
-        before = {**saved["configuration"], "tiles": saved["tiles"]}
+        document = self._document([])
+        now, before = (
+            {
+                **of["configuration"],
+                "tiles": of["tiles"],
+                "training_set": of.get("training_set", {}),
+            }
+            for of in (document, saved)
+        )
         for section, values in now.items():
             for key, value in values.items():
                 if before.get(section, {}).get(key) != value:

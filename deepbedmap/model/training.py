@@ -27,9 +27,9 @@ from deepbedmap.errors import InvalidDataError
 from deepbedmap.inputs import INPUTS
 from deepbedmap.model import distributed
 from deepbedmap.model.configuration import Configuration
-from deepbedmap.model.dataset import TrainingSet
+from deepbedmap.model.dataset import Tiles, TrainingSet
 from deepbedmap.model.metrics import Row
-from deepbedmap.model.run import Progress, Run, Tiles, validate
+from deepbedmap.model.run import Progress, Run, validate
 from deepbedmap.model.steps import adversarial_step, paper_optimizer
 
 __all__ = [
