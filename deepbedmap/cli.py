@@ -1060,8 +1060,7 @@ def tune(
 
     A space has the configuration's sections and keys; each key has a range or choices:
 
-        [optimizer]
-        learning_rate = { low = 3e-4, high = 6e-3, log = true }
+        optimizer.learning_rate = { low = 3e-4, high = 6e-3, log = true }
 
     The folder gets best.toml, which `deepbedmap train --config` takes; study.db, an Optuna study;
     and a folder for each trial. Trials that are behind are cut short. A study that was stopped,
