@@ -56,7 +56,7 @@ def test_bare_call_prints_help_and_exits_with_2(call):
     "command",
     [
         *("list", "search", "show", "cite", "fetch", "points", "grid", "tiles", "convert"),
-        *("predict", "evaluate", "demo", "new", "validate", "verify"),
+        *("train", "tune", "predict", "evaluate", "demo", "new", "validate", "verify"),
         *("catalog build", "catalog check"),
     ],
 )

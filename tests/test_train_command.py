@@ -246,12 +246,6 @@ def test_a_folder_with_a_training_is_not_overwritten(call, place, training_set, 
     assert (unbroken / "last.safetensors").read_bytes() == before
 
 
-def test_the_help_has_examples(call) -> None:
-    code, out, _ = call("train", "--help")
-    assert code == 0
-    assert "Example: deepbedmap train training/tiles.zarr --out model" in " ".join(out.split())
-
-
 def test_the_demo_s_surveys_are_trained_on_by_commands_alone(call, place, tmp_path) -> None:
     small = synthetic.Configuration(extent=20_000, pick_spacing=500, reconnaissance_spacing=8_000)
     made_up = tmp_path / "repository"

@@ -140,7 +140,7 @@ class StreamedSet:
     split
         Which part.
     cache
-        Bytes of decoded chunks that are kept, those used last; at least one chunk.
+        Bytes of decoded tiles that are kept, those of the chunks used last; at least of one chunk.
 
     Raises
     ------
@@ -155,7 +155,8 @@ class StreamedSet:
         self._tiles = dataset[[*INPUTS, "y", "mask"]]
         self._complete = dataset["complete"].to_numpy()
         chunks = dataset["y"].variable.chunksizes.get("tile", (dataset.sizes["tile"],))
-        self._edges = np.concatenate([[0], np.cumsum(chunks)])
+        self._chunks = np.searchsorted(np.cumsum(chunks), self._numbers, side="right")
+        self._first = np.searchsorted(self._chunks, np.arange(len(chunks) + 1))
         self._room = max(1, cache // (_bytes_of_tile(dataset) * max(chunks)))
         self._kept: OrderedDict[int, Arrays] = OrderedDict()
         self._guard = threading.Lock()
@@ -164,28 +165,29 @@ class StreamedSet:
         return len(self._numbers)
 
     def __getitem__(self, index: Tensor) -> dict[str, Tensor]:
-        numbers = self._numbers[index.numpy()]
-        chunks = np.searchsorted(self._edges, numbers, side="right") - 1
+        own = index.numpy()
+        numbers, chunks = self._numbers[own], self._chunks[own]
         arrays: Arrays = {}
         for chunk in np.unique(chunks):
             places = np.flatnonzero(chunks == chunk)
-            for name, values in self._chunk(int(chunk)).items():
+            for name, values in self._read(int(chunk)).items():
                 if name not in arrays:
-                    arrays[name] = np.empty((len(numbers), *values.shape[1:]), values.dtype)
-                arrays[name][places] = values[numbers[places] - self._edges[chunk]]
+                    arrays[name] = np.empty((len(own), *values.shape[1:]), values.dtype)
+                arrays[name][places] = values[own[places] - self._first[chunk]]
         arrays["present"] = _present(arrays, self._complete[numbers])
         return _checked(arrays, numbers) | {"index": index}
 
-    def _chunk(self, number: int) -> Arrays:
+    def _read(self, chunk: int) -> Arrays:
+        """The part's tiles of a chunk."""
         with self._guard:
-            if number not in self._kept:
-                tiles = slice(self._edges[number], self._edges[number + 1])
+            if chunk not in self._kept:
+                tiles = self._numbers[self._first[chunk] : self._first[chunk + 1]]
                 read = self._tiles.isel(tile=tiles).load()
-                self._kept[number] = {str(name): read[name].to_numpy() for name in read.data_vars}
-            self._kept.move_to_end(number)
+                self._kept[chunk] = {str(name): read[name].to_numpy() for name in read.data_vars}
+            self._kept.move_to_end(chunk)
             while len(self._kept) > self._room:
                 self._kept.popitem(last=False)
-            return self._kept[number]
+            return self._kept[chunk]
 
 
 def load(
@@ -200,8 +202,9 @@ def load(
     device
         Where the network is. Tiles that take less than half of what is free there lie there too.
     memory
-        Bytes that tiles may take here, else they are streamed; by default half of this machine's
-        memory, shared by the processes that ``torchrun`` started on it.
+        Bytes that tiles may take here; if they take more, they are streamed, and as many of them
+        are kept. By default half of this machine's memory, shared by the processes that
+        ``torchrun`` started on it.
 
     Raises
     ------
@@ -214,7 +217,8 @@ def load(
         memory = MEMORY_LIMIT // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     size = _bytes_of_tile(dataset) * dataset.sizes["tile"]
     if size > memory:
-        return StreamedSet(dataset, "train"), StreamedSet(dataset, "validation")
+        # Validation goes through its chunks one by one, and needs few of them at once.
+        return StreamedSet(dataset, "train", memory), StreamedSet(dataset, "validation", 2**28)
     train = TrainingSet.from_dataset(dataset, "train")
     validation = TrainingSet.from_dataset(dataset, "validation")
     place = torch.device(device)
