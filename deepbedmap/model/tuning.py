@@ -268,20 +268,32 @@ def tune(
         "configuration": base.to_dict(),
         "tiles": [len(tiles), len(validation), dict(provenance or {})],
     }
-    work = _Work(Path(out), space, base, seed, identity)
-    began = time.monotonic()
-    while timeout is None or time.monotonic() - began < timeout:
-        claimed = work.claim(trials)
-        if claimed is None:
-            break
-        trial, lock = claimed
-        try:
-            row = work.run(trial, tiles, validation, device, provenance)
-        finally:
-            lock.release(force=True)
-        logger.info("trial %d %s: %s", row["trial"], row["state"], row["rmse"])
-        if report is not None:
-            report(row)
+    optuna = _optuna()
+    try:
+        work = _Work(Path(out), space, base, seed, identity)
+        began = time.monotonic()
+        while timeout is None or time.monotonic() - began < timeout:
+            claimed = work.claim(trials)
+            if claimed is None:
+                break
+            trial, lock = claimed
+            try:
+                row = work.run(trial, tiles, validation, device, provenance)
+            finally:
+                lock.release(force=True)
+            logger.info("trial %d %s: %s", row["trial"], row["state"], row["rmse"])
+            if report is not None:
+                report(row)
+    except optuna.exceptions.StorageInternalError as error:
+        cause = str(error.__cause__ or error).partition("\n")[0]
+        raise InvalidDataError(
+            Fault(
+                str(Path(out) / "study.db"),
+                expected="a study that can be written",
+                found=cause,
+                remedy="make room, and go on with the same folder",
+            )
+        ) from error
     rows = table(out)
     if not any(row["state"] == "complete" for row in rows):
         raise InvalidDataError(
@@ -309,9 +321,9 @@ class _Work:
         out.mkdir(parents=True, exist_ok=True)
         self.guard = filelock.FileLock(out / ".lock")
         epochs = _most_epochs(space, base)
-        pruner = optuna.pruners.HyperbandPruner(
-            min_resource=min(base.training.validation_interval, epochs), max_resource=epochs
-        )
+        # Three brackets: each has proposals of its own, which it takes many trials to learn from.
+        least = max(base.training.validation_interval, epochs // 9)
+        pruner = optuna.pruners.HyperbandPruner(min(least, epochs), epochs)
         with self.guard:
             self.study: Study = optuna.create_study(
                 storage=_storage(out), study_name=STUDY, pruner=pruner, load_if_exists=True
@@ -367,7 +379,8 @@ class _Work:
             # Drawn anew for each trial, whichever process asks for it, and however often
             # processes ended before.
             self.study.sampler = _optuna().samplers.TPESampler(
-                seed=int(np.random.SeedSequence([self.seed, len(known)]).generate_state(1)[0])
+                n_startup_trials=5,
+                seed=int(np.random.SeedSequence([self.seed, len(known)]).generate_state(1)[0]),
             )
             asked = self.study.ask()
             lock = lock_of(asked.number)
@@ -488,8 +501,10 @@ def table(out: str | os.PathLike[str]) -> list[Row]:
         There is no study, or Optuna is not installed.
     """
     optuna = _optuna()
-    if not (Path(out) / "study.db").exists():
-        raise MissingDataError(f"{Path(out) / 'study.db'}: there is no such study")
+    path = Path(out) / "study.db"
+    if not path.exists():
+        fault = Fault(str(path), expected="the study of a tuning", found="no such file")
+        raise MissingDataError(str(fault))
     study = optuna.load_study(study_name=STUDY, storage=_storage(Path(out)))
     return [_row(trial) for trial in study.get_trials()]
 
@@ -523,9 +538,20 @@ def to_toml(settings: Configuration) -> str:
 
 
 def _storage(out: Path) -> Any:
-    url = f"sqlite:///{(out / 'study.db').absolute()}"
-    # Other processes write too, each for a moment.
-    return _optuna().storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+    optuna = _optuna()
+    from sqlalchemy.exc import SQLAlchemyError
+
+    path = (out / "study.db").absolute()
+    try:
+        # Other processes write too, each for a moment.
+        return optuna.storages.RDBStorage(
+            f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}
+        )
+    except SQLAlchemyError as error:
+        found = str(error).partition("\n")[0]
+        raise InvalidDataError(
+            Fault(str(path), expected="the study of a tuning", found=found)
+        ) from error
 
 
 def _optuna() -> Any:

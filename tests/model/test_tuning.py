@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import tiny
 import torch
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from sqlalchemy.engine.default import DefaultDialect
 
 from deepbedmap.errors import InvalidDataError, MissingDataError
 from deepbedmap.model import checkpoints, configuration, training, tuning
@@ -145,6 +149,35 @@ def test_a_trial_that_diverges_does_not_stop_the_study(tmp_path: Path):
         assert "training diverged in epoch" in row["ended"]
 
 
+def test_ranges_are_drawn_from_as_the_space_says(tmp_path: Path):
+    space = space_of(
+        tmp_path,
+        "[optimizer]\nlearning_rate = { low = 1e-4, high = 1e-2, log = true }\n"
+        "clipping = { low = 0, high = 2 }\n"
+        "[training]\nbatch = { low = 2, high = 4 }\naugmentation = { choices = [true, false] }\n",
+    )
+    trial = optuna.create_study().ask()
+    values = [dimension.suggest(trial) for dimension in space]
+    assert [type(value) for value in values] == [float, float, int, bool]
+    assert trial.distributions == {
+        "optimizer.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
+        "optimizer.clipping": FloatDistribution(0, 2),
+        "training.batch": IntDistribution(2, 4),
+        "training.augmentation": CategoricalDistribution([True, False]),
+    }
+
+
+def test_no_trial_is_begun_when_the_time_is_over(tmp_path: Path):
+    with pytest.raises(InvalidDataError, match=r"found none of 0 trials; give more trials or time"):
+        tune(tmp_path / "study", timeout=0)
+
+
+def test_processes_of_torchrun_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="start it several times, without torchrun"):
+        tune(tmp_path / "study")
+
+
 def test_settings_are_not_chosen_on_a_test_split(tmp_path: Path):
     validation = tiny.Tiles(4, 1)
     validation.split = "test"  # type: ignore[attr-defined]
@@ -236,6 +269,39 @@ def test_a_configuration_that_is_written_reads_back_the_same(tmp_path: Path, pre
     path = tmp_path / "written.toml"
     path.write_text(tuning.to_toml(configuration.load(preset)))
     assert configuration.load(path) == configuration.load(preset)
+
+
+def test_another_file_in_the_place_of_the_study_is_told(tmp_path: Path):
+    out = tmp_path / "study"
+    with pytest.raises(MissingDataError, match="expected the study of a tuning, found no such"):
+        tuning.table(out)
+    out.mkdir()
+    (out / "study.db").write_text("no database " * 100)
+    for use in (tune, tuning.table):
+        with pytest.raises(InvalidDataError, match=r"study\.db: expected the study of") as caught:
+            use(out)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_told_and_the_study_goes_on_when_there_is_room(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "study"
+    fit = training.fit
+
+    def full(settings: Any, tiles: Any, validation: Any, folder: Path, **options: Any) -> Any:
+        def fail(*_: Any) -> Any:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        fitted = fit(settings, tiles, validation, folder, **options)
+        patch.setattr(DefaultDialect, "do_execute", fail)
+        return fitted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", full)
+        with pytest.raises(InvalidDataError, match=r"found .*disk is full; make room"):
+            tune(out, trials=1)
+    assert tune(out).trials == tuning.table(unbroken)
 
 
 def test_without_optuna_one_line_says_how_to_get_it(
