@@ -989,7 +989,9 @@ def train(
     def tell(step: int, steps: int, row: Mapping[str, Any]) -> None:
         nonlocal epoch
         if speaks:
-            bar(step, steps, _losses(row))
+            rmse = row.get("validation_rmse", row.get("train_rmse"))
+            said = f"loss {row['g_loss']:.4g}, RMSE {rmse:.1f} m" if row else ""
+            bar(step, steps, said)
             # What was there at the first step has been said by the training that was stopped.
             if epoch not in (None, row.get("epoch", 0)):
                 _say_epoch(row)
@@ -1274,8 +1276,11 @@ def _say_epoch(row: Mapping[str, Any]) -> None:
 
 def _losses(row: Mapping[str, Any]) -> str:
     """The newest losses, in a few words."""
-    units = {"g_loss": "", "d_loss": "", "train_rmse": " m", "validation_rmse": " m"}
-    return ", ".join(f"{name} {row[name]:.4g}{unit}" for name, unit in units.items() if name in row)
+    said = [f"{name} {row[name]:.4g}" for name in ("g_loss", "d_loss") if name in row]
+    said += [
+        f"{name} {row[name]:.1f} m" for name in ("train_rmse", "validation_rmse") if name in row
+    ]
+    return ", ".join(said)
 
 
 def _raster_writer(out: Path) -> Any:

@@ -134,7 +134,7 @@ def steps(label: str) -> Iterator[Tell]:
     console = Console(stderr=True)
     columns = (
         TextColumn(label),
-        BarColumn(),
+        BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.description}"),

@@ -81,9 +81,13 @@ def training_set(place: Path) -> Path:
         *(place / f"{name}.tif" for name in ("prior", "surface", "velocity", "accumulation"))
     )
     surveys = {"West": place / "West.nc", "East": place / "East.nc"}
-    return training_sets.build(
+    path = training_sets.build(
         surveys, opened, place / "tiles.zarr", step=36, coverage=0.4, by="survey"
     )
+    dataset = training_sets.open_training_set(path)
+    assert not dataset["mask"].all()
+    assert 0 < dataset["complete"].sum() < dataset.sizes["tile"]
+    return path
 
 
 def options(place: Path) -> list[Path | str]:

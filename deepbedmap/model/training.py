@@ -180,7 +180,7 @@ def train(
     network
         Takes x, w1, w2, w3; trained in place, on the device that it is on.
     tiles
-        Drawn at random, with replacement.
+        Drawn at random, with replacement; their beds have no gaps.
     validation
         Tiles that are only looked at, ten times on the way.
     seed
