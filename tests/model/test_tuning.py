@@ -73,14 +73,17 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_better_of_two_learning_rates_is_found_and_trains(unbroken: Path, tmp_path: Path):
+def test_the_better_of_two_learning_rates_is_found_and_trains(unbroken: Path):
     rows = tuning.table(unbroken)
     assert {row["settings"]["optimizer.learning_rate"] for row in rows} == {1e-7, 5e-3}
+    assert len(rows) == 4
     best = configuration.load(unbroken / "best.toml")
     assert best == tiny.configured(optimizer__learning_rate=5e-3, **SETTINGS)
     complete = [row for row in rows if row["state"] == "complete"]
     least = min(complete, key=lambda row: row["rmse"])
     assert least["settings"] == {"optimizer.learning_rate": 5e-3}
+    told = (unbroken / "best.toml").read_text()
+    assert told.startswith(f"# Trial {least['trial']}: {least['rmse']:.2f} m on the validation ")
     checkpoint = unbroken / "trials" / f"{least['trial']:04}" / "best.safetensors"
     metrics = checkpoints.load(checkpoint).metadata["metrics"]
     assert min(row["validation_rmse"] for row in metrics) == least["rmse"]
