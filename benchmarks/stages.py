@@ -747,14 +747,14 @@ def main() -> None:
     chosen = arguments.stage or [name for name in STAGES if name != "box" or size.box]
     rounds = arguments.rounds or size.rounds
     document = {"machine": machine(), "size": arguments.size, "rounds": rounds}
-    stages = {}
+    stages: dict[str, Any] = {}
     for name in chosen:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             stages[name] = measure(name, size, Path(folder), rounds, not arguments.one_process)
-    document |= {"stages": stages, "targets": targets(stages)}
+        document |= {"stages": stages, "targets": targets(stages)}
+        if arguments.json:  # after each: the next may take half an hour
+            arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(report(document))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,41 +8,16 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from sheets import CRS, both_ways, plane, plane_raster, raster
 
 from deepbedmap import rasters
 from deepbedmap.errors import InvalidDataError, MissingDataError
-
-CRS = "EPSG:3031"
-
-
-def raster(values, *, cell=100.0, west=-2000.0, north=3000.0, ascending=False, crs=CRS):
-    """Cells from the north-west corner on; values (y, x) from north to south."""
-    values = np.asarray(values, "float32")
-    y = north - (np.arange(values.shape[-2]) + 0.5) * cell
-    x = west + (np.arange(values.shape[-1]) + 0.5) * cell
-    array = xr.DataArray(values, {"y": y, "x": x}, dims=("band", "y", "x")[-values.ndim :])
-    array.name = "surface"
-    if ascending:
-        array = array.isel(y=slice(None, None, -1))
-    return array.rio.write_crs(crs) if crs else array
-
-
-def plane(x, y):
-    return 10 + 0.25 * np.asarray(x) - 0.5 * np.asarray(y)
-
-
-def plane_raster(rows=60, columns=45, **options):
-    empty = raster(np.zeros((rows, columns)), **options)
-    return empty.copy(data=plane(*np.meshgrid(empty.x, empty.y)).astype("float32"))
 
 
 def rough_raster(rows=90, columns=110, holes=0.02, **options):
     rng = np.random.default_rng(1)
     values = 3000 * rng.normal(size=(rows, columns))
     return raster(np.where(rng.random(values.shape) < holes, np.nan, values), **options)
-
-
-both_ways = pytest.mark.parametrize("ascending", [False, True], ids=["y falls", "y rises"])
 
 
 @pytest.fixture
@@ -55,7 +30,7 @@ def many_pieces(monkeypatch):
 @pytest.mark.parametrize("resolution", [40, 100, 250])
 def test_a_plane_stays_a_plane_at_any_resolution(tmp_path, ascending, resolution):
     bounds = (-1000, -2000, 1000, 2000)
-    grid = plane_raster(ascending=ascending)
+    grid = plane_raster(60, 45, ascending=ascending)
     path = rasters.write_resampled(grid, tmp_path / "a" / "out.tif", resolution, bounds)
     found = rasters.open_raster(path)
     assert rasters.bounds_of(found) == bounds
@@ -93,7 +68,7 @@ def test_a_raster_of_the_same_cells_stays_as_it_was(tmp_path):
 def test_gaps_are_filled_at_the_same_centres_and_no_nodata_is_blended(
     tmp_path, ascending, resolution
 ):
-    fine = plane_raster(ascending=ascending)
+    fine = plane_raster(60, 45, ascending=ascending)
     fine[20:31, 7:19] = np.nan
     fine = fine.fillna(-9999).rio.write_nodata(-9999)
     coarse = plane_raster(40, 40, cell=200, west=-3000, north=4000, ascending=not ascending) + 100
@@ -107,7 +82,7 @@ def test_gaps_are_filled_at_the_same_centres_and_no_nodata_is_blended(
 
 
 def test_a_gap_that_nothing_fills_stays_a_gap(tmp_path):
-    fine = plane_raster()
+    fine = plane_raster(60, 45)
     fine[20:30, 10:20] = np.nan
     found = rasters.open_raster(rasters.write_resampled(fine, tmp_path / "out.tif"))
     assert np.isnan(found).sum() == 100
@@ -144,14 +119,14 @@ def test_velocities_of_450_m_come_to_500_m_as_two_bands(tmp_path, ascending):
 
 
 def test_what_the_raster_is_and_what_it_was_made_of_are_kept(tmp_path):
-    first = plane_raster().assign_attrs(
+    first = plane_raster(60, 45).assign_attrs(
         units="m",
         vertical_datum="ellipsoid",
         long_name="surface",
         provenance=json.dumps({"sources": [{"file": "picks.csv"}]}),
     )
     first = rasters.write_geotiff(first, tmp_path / "first.tif")
-    second = rasters.write_geotiff(plane_raster(cell=200), tmp_path / "second.tif")
+    second = rasters.write_geotiff(plane_raster(60, 45, cell=200), tmp_path / "second.tif")
     found = rasters.open_raster(
         rasters.write_resampled(first, tmp_path / "out.tif", filler=second, resolution=50)
     )
@@ -183,7 +158,7 @@ def test_memory_is_bounded_by_pieces_not_by_the_raster(tmp_path, monkeypatch, re
         transform=rasterio.Affine(100, 0, 0, 0, -100, 0), tiled=True, sparse_ok=True, nodata=-1,
     ):  # fmt: skip
         pass
-    rasters.write_resampled(plane_raster(), tmp_path / "first.tif")
+    rasters.write_resampled(plane_raster(60, 45), tmp_path / "first.tif")
     monkeypatch.setattr(rasters, "_MEMORY", 4e6)
     tracemalloc.start()
     try:
@@ -248,7 +223,7 @@ def test_a_failure_half_way_leaves_nothing_new_and_the_old_file_whole(tmp_path):
 def test_what_cannot_be_asked_for_is_a_wrong_call(tmp_path, options, said):
     path = tmp_path / options.pop("path", "out.tif")
     with pytest.raises(ValueError, match=said) as caught:
-        rasters.write_resampled(plane_raster(), path, **options)
+        rasters.write_resampled(plane_raster(60, 45), path, **options)
     assert not isinstance(caught.value, InvalidDataError)
     assert not list(tmp_path.iterdir())
 
@@ -258,13 +233,16 @@ def test_what_cannot_be_asked_for_is_a_wrong_call(tmp_path, options, said):
     [
         (plane_raster(crs="EPSG:3413"), "field crs: expected EPSG:3031.*found EPSG:3413"),
         (plane_raster(crs=None), "field crs.*found none"),
-        (plane_raster().assign_attrs(vertical_datum="EIGEN-6C4"), "vertical_datum: expected ell"),
-        (plane_raster().isel(x=slice(None, None, 2)), "expected square cells"),
-        (plane_raster().isel(x=[0, 1, 3]), "unevenly spaced"),
+        (
+            plane_raster(60, 45).assign_attrs(vertical_datum="EIGEN-6C4"),
+            "vertical_datum: expected ell",
+        ),
+        (plane_raster(60, 45).isel(x=slice(None, None, 2)), "expected square cells"),
+        (plane_raster(60, 45).isel(x=[0, 1, 3]), "unevenly spaced"),
     ],
 )
 def test_rasters_that_do_not_go_together_are_refused(tmp_path, filler, said):
-    grid = plane_raster().assign_attrs(vertical_datum="ellipsoid")
+    grid = plane_raster(60, 45).assign_attrs(vertical_datum="ellipsoid")
     with pytest.raises(InvalidDataError, match=said) as caught:
         rasters.write_resampled(grid, tmp_path / "out.tif", filler=filler)
     assert "\n" not in str(caught.value)
@@ -272,15 +250,18 @@ def test_rasters_that_do_not_go_together_are_refused(tmp_path, filler, said):
 
 
 def test_rasters_that_are_absent_or_of_no_known_place_are_refused(tmp_path):
-    with pytest.raises(InvalidDataError, match=r"surface, field crs.*found none"):
+    with pytest.raises(InvalidDataError, match=r"z, field crs.*found none"):
         rasters.write_resampled(plane_raster(crs=None), tmp_path / "out.tif")
-    for options in ({"raster": "absent.tif"}, {"raster": plane_raster(), "filler": "absent.tif"}):
+    for options in (
+        {"raster": "absent.tif"},
+        {"raster": plane_raster(60, 45), "filler": "absent.tif"},
+    ):
         with pytest.raises(MissingDataError, match=r"absent\.tif"):
             rasters.write_resampled(**options, path=tmp_path / "out.tif")
 
 
 def test_the_command_fills_and_resamples(tmp_path, call):
-    gap = plane_raster()
+    gap = plane_raster(60, 45)
     gap[5:9, 5:9] = np.nan
     fine = rasters.write_geotiff(gap, tmp_path / "surface_100m.tif")
     coarse = rasters.write_geotiff(plane_raster(30, 23, cell=200), tmp_path / "surface_200m.tif")
@@ -302,7 +283,7 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path, call):
     assert code == 1
     assert said.count("\n") == 1
     assert "absent.tif" in said
-    fine = rasters.write_geotiff(plane_raster(), tmp_path / "fine.tif")
+    fine = rasters.write_geotiff(plane_raster(60, 45), tmp_path / "fine.tif")
     assert call("resample", fine, "--out", tmp_path / "out.nc")[0] == 2
     assert call("resample", fine, "--method", "spline", "--out", tmp_path / "out.tif")[0] == 2
     assert [file.name for file in tmp_path.iterdir()] == ["fine.tif"]
