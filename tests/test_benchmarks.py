@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-STAGES = ["points", "region", "solve", "grid", "sparse", "tiles", "growth"]
+STAGES = ["points", "region", "solve", "grid", "sparse", "box", "tiles", "growth"]
 
 
 def run(script, *arguments, code=0):
