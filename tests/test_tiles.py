@@ -10,38 +10,27 @@ import pyproj
 import pytest
 import rasterio
 import shapely
+import sheets
 import xarray as xr
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sheets import CRS, both_ways, plane
 
 from deepbedmap import areas, rasters, tiles
 from deepbedmap.errors import InvalidDataError, MissingDataError
 
-CRS = "EPSG:3031"
 EDGES = ["xmin", "ymin", "xmax", "ymax"]
+CORNER = {"cell": 500.0, "west": -3000.0, "north": 9000.0}
 
 
-def raster(values, *, cell=500.0, west=-3000.0, north=9000.0, ascending=False, crs=CRS):
-    """Cells from the north-west corner on; values (y, x) from north to south."""
-    values = np.asarray(values)
-    y = north - (np.arange(values.shape[-2]) + 0.5) * cell
-    x = west + (np.arange(values.shape[-1]) + 0.5) * cell
-    array = xr.DataArray(values, {"y": y, "x": x}, dims=("band", "y", "x")[-values.ndim :])
-    array.name = "bed"
-    if ascending:
-        array = array.isel(y=slice(None, None, -1))
-    return array.rio.write_crs(crs) if crs else array
-
-
-def plane(x, y):
-    return 10 + 0.25 * np.asarray(x) - 0.5 * np.asarray(y)
+def raster(values, **options):
+    return sheets.raster(values, **(CORNER | options)).rename("bed")
 
 
 def plane_raster(rows=20, columns=24, **options):
-    empty = raster(np.zeros((rows, columns)), **options)
-    return empty.copy(data=plane(*np.meshgrid(empty.x, empty.y)))
+    return sheets.plane_raster(rows, columns, **(CORNER | options)).rename("bed")
 
 
 def centres(window, cell):
@@ -51,7 +40,6 @@ def centres(window, cell):
     )
 
 
-both_ways = pytest.mark.parametrize("ascending", [False, True], ids=["y falls", "y rises"])
 WINDOWS = [(-1000, 2000, 3000, 6000), (250, 1250, 4250, 5250)]
 
 
@@ -465,10 +453,10 @@ def test_each_block_is_read_once_for_all_windows_near_it(monkeypatch, pane, time
 
 @pytest.mark.parametrize("filler", [False, True])
 def test_memory_is_bounded_by_parts_not_by_the_raster(monkeypatch, filler):
-    grid = rough_raster(1500, 1500)
-    coarse = raster(np.zeros((750, 750)), cell=200) if filler else None
+    grid = rough_raster(2200, 2200)
+    coarse = raster(np.zeros((1100, 1100)), cell=200) if filler else None
     west, south, *_ = rasters.bounds_of(grid)
-    steps = np.arange(0, 147_000, 7000)
+    steps = np.arange(0, 217_000, 7000)
     x, y = (edges.ravel() for edges in np.meshgrid(west + steps, south + steps))
     windows = np.stack([x, y, x + 3000, y + 3000], axis=1)
     tiles.cut_tiles(grid, windows[:1])
