@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +20,7 @@ import zarr
 
 from deepbedmap import grids, spline
 from deepbedmap.grids import Lattice
-from deepbedmap.parts import Parts
+from deepbedmap.parts import Parts, mapped
 from deepbedmap.rasters import Bounds
 
 SIDE = 2048
@@ -149,7 +148,7 @@ def write_grid(
         for torn in store.rglob("*.partial"):  # chunks that zarr was at when it was killed
             torn.unlink()
         arrays = {name: zarr.open_array(store / name, mode="r+") for name in names}
-        summary = _merge(_mapped(_summarize, _by_region(points, inside, lattice, side), client))
+        summary = _merge(mapped(_summarize, _by_region(points, inside, lattice, side), client))
         windows = summary.windows(lattice.shape, side, max_gap)
         left = [window for window in windows if not parts.is_done(window.name)]
         if progress is not None:
@@ -164,7 +163,7 @@ def write_grid(
             )
             near = (summary.near(window, max_gap) for window in left)
             shared = (coarse, max_gap, spacing, threads or (1 if client else None))
-            for window, values in zip(left, _mapped(_solve, near, client, *shared), strict=True):
+            for window, values in zip(left, mapped(_solve, near, client, *shared), strict=True):
                 for name, array in arrays.items():
                     array[window.cells] = values[name]
                 parts.done(window.name)
@@ -429,25 +428,6 @@ def _distances(
         i, j = np.unravel_index(step, length.shape)
         padded[row + steps[i] + margin, column + steps[j] + margin] = length[i, j]
     return padded[margin : margin + shape[0], margin : margin + shape[1]]
-
-
-def _mapped(
-    function: Callable[..., Any], items: Iterable[Any], client: Any, *shared: Any
-) -> Iterator[Any]:
-    """Results in the order of the items, of which a cluster is sent a bounded number at a time."""
-    if client is None:
-        for item in items:
-            yield function(item, *shared)
-        return
-    given = [client.scatter(value, broadcast=True) for value in shared]
-    waiting: deque[Any] = deque()
-    for item in items:
-        if len(waiting) >= 2 * sum(client.nthreads().values()):
-            yield waiting.popleft().result()
-        [sent] = client.scatter([item], hash=False)
-        waiting.append(client.submit(function, sent, *given, pure=False))
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _write_netcdf(

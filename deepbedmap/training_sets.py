@@ -11,8 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -28,7 +27,7 @@ from deepbedmap import __version__, citation, rasters, tiles
 from deepbedmap.areas import TEST_AREAS
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 from deepbedmap.inputs import INPUTS, PADDING, RESOLUTION, RESOLUTIONS, Inputs, cut_inputs
-from deepbedmap.parts import Parts
+from deepbedmap.parts import Parts, mapped
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -544,7 +543,9 @@ def _cut_all(
     todo = [windows.iloc[start : start + BATCH] for start in starts[len(flags) :]]
     group = zarr.open_group(store, mode="r+", zarr_format=ZARR_FORMAT)
     offset = sum(int(kept.sum()) for kept, _ in flags)
-    for start, cut in zip(starts[len(flags) :], _batches(todo, beds, inputs, client), strict=True):
+    plain = (pd.DataFrame(batch[[*_EDGES, "survey"]]) for batch in todo)
+    cuts = mapped(_cut, plain, client, (beds, inputs))
+    for start, cut in zip(starts[len(flags) :], cuts, strict=True):
         whole = {name: np.isfinite(cut[name]).all(axis=(1, 2, 3)) for name in INPUTS}
         kept = whole["x"] & whole["w1"]
         end = offset + int(kept.sum())
@@ -557,29 +558,6 @@ def _cut_all(
         if progress is not None:
             progress(min(start + BATCH, len(windows)), len(windows))
     return np.concatenate(flags, axis=1)
-
-
-def _batches(
-    batches: Iterable[pd.DataFrame],
-    beds: Mapping[str, xr.DataArray],
-    inputs: Inputs,
-    client: Client | None,
-) -> Iterator[Cut]:
-    """Cut batches, in their order; with a client, some ahead of the one that is given."""
-    plain = (pd.DataFrame(batch[[*_EDGES, "survey"]]) for batch in batches)
-    if client is None:
-        for windows in plain:
-            yield _cut(windows, (beds, inputs))
-        return
-    (held,) = client.scatter([(beds, inputs)], broadcast=True, hash=False)
-    ahead = 2 * max(1, sum(client.nthreads().values()))
-    pending: deque[Any] = deque()
-    for windows in plain:
-        pending.append(client.submit(_cut, windows, held, pure=False))
-        if len(pending) == ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def _cut(windows: pd.DataFrame, held: tuple[Mapping[str, xr.DataArray], Inputs]) -> Cut:
