@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -49,12 +50,7 @@ seed = 3
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +139,7 @@ def test_stopped_by_ctrl_c_and_by_sigkill_it_goes_on_to_the_same_bits(
     assert f"interrupted: the state is kept in {out}/last.safetensors; --resume goes on" in err
     killed = subprocess.Popen(
         [sys.executable, "-c", RUN, "train", training_set, "--out", out, "--resume"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # as here: sums depend on it
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 from places import EAST, PLACE, WEST, inputs_of, raster, slope
 
 from deepbedmap import rasters, training_sets
@@ -25,12 +24,7 @@ pretraining_epochs = 2
 SPACE = "[optimizer]\nlearning_rate = { low = 1e-4, high = 1e-2, log = true }\n"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
