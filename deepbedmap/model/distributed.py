@@ -9,6 +9,8 @@ DistributedDataParallel takes of the processes' gradients makes it that of one p
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,11 +49,16 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
     place = place_of(device)
     begin = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized()
     if begin:
+        # Imported while a group exists, this module keeps it in its functions' defaults for ever.
+        importlib.import_module("torch.distributed.nn.functional")
         distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
         yield place
     finally:
         if begin:
+            # With the last reference the group's threads end, which must be before Python does: a
+            # thread that then frees a tensor of Python's kills the process.
+            gc.collect()
             distributed.destroy_process_group()
 
 

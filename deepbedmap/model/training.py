@@ -139,7 +139,6 @@ def fit(
         Ctrl-C, once the state has been written (with several processes, at the end of the epoch);
         a second Ctrl-C does not wait.
     """
-    out = Path(out)
     with (
         distributed.joined(device) as place,
         _deterministic(configuration.training.deterministic and place.type == "cuda"),
@@ -148,14 +147,16 @@ def fit(
     ):
         torch.manual_seed(configuration.training.seed)
         run = Run(
-            configuration, tiles, validation, out, place, provenance, generator, discriminator
+            configuration, tiles, validation, Path(out), place, provenance, generator, discriminator
         )
-        run.begin(resume=resume)
         try:
+            run.begin(resume=resume)
             run.go(progress, interrupted)
+            return Fitted(run.last, run.best, run.counters.history)
         finally:
             run.close()
-        return Fitted(run.last, run.best, run.counters.history)
+            # Its networks hold the group of processes, which is left next.
+            del run
 
 
 def train(
