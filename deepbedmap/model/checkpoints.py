@@ -272,7 +272,8 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Ch
     network = _blank_network(metadata["network"], path)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    _check_shapes(expected, found, str(path))
+    remedy = "its arrays are of another network than it names: save or copy it again"
+    _check_shapes(expected, found, str(path), remedy)
     network.load_state_dict(tensors, assign=True)
     return Checkpoint(network.to(device).eval(), metadata)
 
@@ -374,12 +375,13 @@ def room_for(path: Path, size: int) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         kept = "the one that was there is kept" if path.exists() else "nothing was written"
+        begun = (path.parent / "last.safetensors").exists()
         raise InvalidDataError(
             Fault(
                 str(path),
                 expected=f"room for {size / 1e6:.1f} MB",
                 found=f"a full disk; {kept}",
-                remedy="make room, then go on with resume",
+                remedy="make room, then " + ("go on with resume" if begun else "begin again"),
             )
         ) from error
 
@@ -400,7 +402,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             Fault(
                 str(path),
                 expected="a complete safetensors file",
-                found="a pickle or an archive of one" if pickled else f"one that fails: {error}",
+                found="a pickle or an archive of one"
+                if pickled
+                else f"one cut short or damaged: {error}",
                 remedy="save it again with deepbedmap; pickles can run code and are not opened"
                 if pickled
                 else "copy or save it again",

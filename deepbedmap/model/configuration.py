@@ -12,7 +12,16 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypedDict,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 
@@ -31,6 +40,22 @@ class Within:
     above: float = -math.inf
 
 
+class Normalisation(TypedDict, total=False):
+    """Constants that make inputs of the order of one, each of them optional.
+
+    What they are, and what holds for one that is not given, says
+    :data:`deepbedmap.model.networks.NORMALISATION`.
+    """
+
+    bed: Annotated[float, Within(above=0)]
+    correction: Annotated[float, Within(above=0)]
+    surface: Annotated[float, Within(above=0)]
+    short_surface: Annotated[float, Within(above=0)]
+    velocity: Annotated[float, Within(above=0)]
+    mean_accumulation: Annotated[float, Within()]
+    accumulation: Annotated[float, Within(above=0)]
+
+
 @dataclass(frozen=True)
 class Network:
     """The generator: ``name`` is its class, the rest are its options.
@@ -39,6 +64,9 @@ class Network:
     ----------
     flags
         Whether the network is told which optional inputs a tile lacks.
+    normalisation
+        Of the inputs of a ``FlowAlignedGenerator``. The ``Generator`` takes raw metres, and has
+        none: those of a base are not taken over, and ones that are given are refused.
     """
 
     name: Literal["Generator", "FlowAlignedGenerator"]
@@ -48,6 +76,7 @@ class Network:
     growth: Annotated[int, Within(1)]
     input_features: Annotated[int, Within(1)]
     flags: bool
+    normalisation: Normalisation
 
 
 @dataclass(frozen=True)
@@ -304,12 +333,21 @@ def of(
         faults += found
         if not found:
             start = getattr(base, section, None)
+            if kind is Network:
+                values = _with_normalisation(values, start)
             sections[section] = replace(start, **values) if start else kind(**values)
     if not faults:
         faults += _contradictions(Configuration(**sections), str(file))
     if faults:
         raise InvalidDataError(*faults)
     return Configuration(**sections)
+
+
+def _with_normalisation(values: Mapping[str, Any], base: Network | None) -> dict[str, Any]:
+    """Give the network's settings with those constants that it takes over from its base."""
+    named = values.get("name", base and base.name)
+    inherited = base.normalisation if base and named != "Generator" else {}
+    return {**values, "normalisation": {**inherited, **values.get("normalisation", {})}}
 
 
 def _section_faults(
@@ -319,7 +357,9 @@ def _section_faults(
     yield from _unknown(values, hints, file, f"{section}.")
     for key, hint in hints.items():
         name = f"{section}.{key}"
-        if key in values:
+        if key in values and is_typeddict(hint) and isinstance(values[key], Mapping):
+            yield from _section_faults(hint, values[key], file, name, complete=False)
+        elif key in values:
             expected = _expected(hint, values[key])
             if expected:
                 yield Fault(file, field=name, expected=expected, found=_said(values[key]))
@@ -348,6 +388,8 @@ def _expected(hint: Any, value: Any) -> str | None:
         return None if value in choices else "one of " + ", ".join(map(repr, choices))
     if hint is bool:
         return None if isinstance(value, bool) else "true or false"
+    if is_typeddict(hint):
+        return "a table"
     kind, limits = get_args(hint)
     number = "a whole number" if kind is int else "a number"
     numeric = isinstance(value, int if kind is int else int | float)
@@ -365,7 +407,16 @@ def _expected(hint: Any, value: Any) -> str | None:
 
 def _contradictions(configuration: Configuration, file: str) -> Iterator[Fault]:
     """Settings that are possible each, and not together."""
-    losses, schedule = configuration.losses, configuration.schedule
+    network, losses = configuration.network, configuration.losses
+    schedule = configuration.schedule
+    if network.name == "Generator" and network.normalisation:
+        yield Fault(
+            file,
+            field="network.normalisation",
+            expected="none beside the Generator, which takes raw metres",
+            found=", ".join(network.normalisation),
+            remedy="leave the table out, or take the FlowAlignedGenerator",
+        )
     if configuration.epochs == 0:
         yield Fault(
             file,

@@ -128,10 +128,10 @@ class TrainingSet:
 class StreamedSet:
     """One part of a training set on disk, which is read as it is asked for.
 
-    Its tiles, their order and its batches are those of :meth:`TrainingSet.from_dataset`; faults in
-    the tiles are told when they are read. A batch reads the chunks of the store that hold its tiles
-    as a whole: with tiles in random order that is about a chunk a tile. :func:`batches` reads ahead
-    in a thread.
+    Its tiles, their numbers and its batches are those of :meth:`TrainingSet.from_dataset`; faults
+    in the tiles are told when they are read. The chunks of the store are read as a whole:
+    :meth:`shuffled` gives an order of the tiles that needs each of them once. :func:`batches` reads
+    ahead in a thread.
 
     Parameters
     ----------
@@ -164,13 +164,33 @@ class StreamedSet:
     def __len__(self) -> int:
         return len(self._numbers)
 
+    @property
+    def chunks_at_once(self) -> int | None:
+        """Chunks among which tiles are shuffled; None where all of them fit the cache."""
+        return self._room if self._room < len(np.unique(self._chunks)) else None
+
+    def shuffled(self, random: np.random.Generator) -> npt.NDArray[np.intp]:
+        """Give the numbers of all tiles, each once, in a random order that reads each chunk once.
+
+        Where all chunks fit the cache, any tile may follow any other. Where they do not, chunks
+        stand in random order, and tiles are shuffled among as many of them as fit the cache.
+        """
+        if self.chunks_at_once is None:
+            return random.permutation(len(self))
+        chunks = random.permutation(np.unique(self._chunks))
+        groups = np.array_split(chunks, -(-len(chunks) // self._room))
+        return np.concatenate(
+            [random.permutation(np.flatnonzero(np.isin(self._chunks, group))) for group in groups]
+        )
+
     def __getitem__(self, index: Tensor) -> dict[str, Tensor]:
         own = index.numpy()
         numbers, chunks = self._numbers[own], self._chunks[own]
         arrays: Arrays = {}
-        for chunk in np.unique(chunks):
+        # In the order of the tiles: what is no longer needed leaves the cache first.
+        for chunk in dict.fromkeys(chunks.tolist()):
             places = np.flatnonzero(chunks == chunk)
-            for name, values in self._read(int(chunk)).items():
+            for name, values in self._read(chunk).items():
                 if name not in arrays:
                     arrays[name] = np.empty((len(own), *values.shape[1:]), values.dtype)
                 arrays[name][places] = values[own[places] - self._first[chunk]]
@@ -225,6 +245,13 @@ def load(
     if place.type == "cuda" and size < torch.cuda.mem_get_info(place)[0] / 2:
         return train.to(place), validation.to(place)
     return train, validation
+
+
+def shuffled(tiles: Tiles, random: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Numbers of all tiles, each once, in random order; see :meth:`StreamedSet.shuffled`."""
+    if isinstance(tiles, StreamedSet):
+        return tiles.shuffled(random)
+    return random.permutation(len(tiles))
 
 
 def batches(tiles: Tiles, indices: Iterable[Tensor]) -> Iterator[dict[str, Tensor]]:

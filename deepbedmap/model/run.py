@@ -21,7 +21,7 @@ from deepbedmap.errors import DivergedError, Fault, InvalidDataError, MissingDat
 from deepbedmap.model import checkpoints, distributed
 from deepbedmap.model.augmentation import TURNS, augment
 from deepbedmap.model.configuration import Configuration
-from deepbedmap.model.dataset import Tiles, batches, require_complete, require_fit
+from deepbedmap.model.dataset import Tiles, batches, require_complete, require_fit, shuffled
 from deepbedmap.model.metrics import Log, Row
 from deepbedmap.model.networks import NETWORKS, Discriminator, bicubic
 from deepbedmap.model.steps import Captured, PaperAdam, Step, refine
@@ -223,7 +223,7 @@ class Run:
         training = self.configuration.training
         # Drawn anew for each epoch, whatever was drawn before.
         random = np.random.default_rng([training.seed, epoch])
-        order = torch.from_numpy(random.permutation(len(self.tiles))).to(_place_of(self.tiles))
+        order = torch.from_numpy(shuffled(self.tiles, random)).to(_place_of(self.tiles))
         turns = torch.from_numpy(random.integers(TURNS, size=len(self.tiles))).to(self.device)
         size = training.batch
         parts = [slice(n * size, (n + 1) * size) for n in range(first, self.batches)]
@@ -379,12 +379,25 @@ class Run:
             self._tensors(),
             self.last,
             counters=counters,
+            arithmetic=self._arithmetic,
             optimizers={
                 name: [{"steps": group.get("steps")} for group in optimizer.param_groups]
                 for name, optimizer in self.optimizers.items()
             },
             **self._document(self.counters.history),
         )
+
+    @property
+    def _arithmetic(self) -> dict[str, Any]:
+        """What rounding, or the order of the tiles, depends on besides the configuration."""
+        on_cpu = self.device.type == "cpu"
+        return {
+            "torch": str(torch.__version__),
+            "device": self.device.type,
+            "threads": torch.get_num_threads() if on_cpu else None,
+            "processes": distributed.world(),
+            "chunks at once": getattr(self.tiles, "chunks_at_once", None),
+        }
 
     def _tensors(self) -> dict[str, Tensor]:
         """All tensors of the state, those in which the training is and not copies of them."""
@@ -416,6 +429,13 @@ class Run:
             )
         state = checkpoints.load_state(self.last)
         self._require_same(state.metadata)
+        before, now = state.metadata["arithmetic"], self._arithmetic
+        other = [f"{key} {before[key]}, now {now[key]}" for key in now if before[key] != now[key]]
+        if other and distributed.rank() == 0:
+            logger.warning(
+                "going on to other bits than a training that never stopped would have: it had %s",
+                "; ".join(other),
+            )
         tensors = dict(state.tensors)
         for name, network in self.networks.items():
             checkpoints.fill(network, _under(f"{name}.", tensors), str(self.last))
@@ -507,6 +527,8 @@ def validate(
 def make_generator(configuration: Configuration) -> nn.Module:
     """Make the generator that a configuration describes, with random weights."""
     options = dict(vars(configuration.network))
+    if not options["normalisation"]:
+        del options["normalisation"]  # the published network has none
     return NETWORKS[options.pop("name")](**options)
 
 

@@ -529,9 +529,15 @@ def to_toml(settings: Configuration) -> str:
     >>> print(to_toml(configuration.load("default")).splitlines()[1])
     name = "FlowAlignedGenerator"
     """
-    # Strings, numbers and true or false are written alike in JSON and in TOML.
+
+    def said(value: Any) -> str:
+        # Strings, numbers and true or false are written alike in JSON and in TOML.
+        if not isinstance(value, Mapping):
+            return json.dumps(value)
+        return "{" + ", ".join(f"{key} = {json.dumps(one)}" for key, one in value.items()) + "}"
+
     sections = (
-        f"[{section}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+        f"[{section}]\n" + "".join(f"{key} = {said(value)}\n" for key, value in keys.items())
         for section, keys in settings.to_dict().items()
     )
     return "\n".join(sections)

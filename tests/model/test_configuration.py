@@ -10,7 +10,7 @@ import pytest
 from deepbedmap.errors import InvalidDataError, MissingDataError
 from deepbedmap.model import losses
 from deepbedmap.model.configuration import PRESETS, Configuration, load, of
-from deepbedmap.model.networks import NETWORKS
+from deepbedmap.model.networks import NETWORKS, NORMALISATION
 
 
 def _written(folder: Path, text: str) -> Path:
@@ -58,6 +58,25 @@ def test_a_file_says_only_what_differs_from_its_base(tmp_path: Path) -> None:
     assert mine != load("paper")
 
 
+def test_constants_of_the_normalisation_are_optional_each(tmp_path: Path) -> None:
+    default = load("default").network.normalisation
+    assert default == NORMALISATION
+    text = "[network.normalisation]\nsurface = 40\n"
+    mine = load(_written(tmp_path, text)).network
+    assert mine.normalisation == {**default, "surface": 40}
+    mine = load(
+        _written(tmp_path, f'base = "paper"\nnetwork.name = "FlowAlignedGenerator"\n{text}')
+    ).network
+    assert mine.normalisation == {"surface": 40}
+
+
+def test_the_published_generator_takes_raw_metres_whatever_its_base(tmp_path: Path) -> None:
+    assert load("paper").network.normalisation == {}
+    mine = load(_written(tmp_path, "[network]\nname = 'Generator'\n"))
+    assert mine.network.normalisation == {}
+    assert of(mine.to_dict()) == mine
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -74,10 +93,27 @@ def test_a_file_says_only_what_differs_from_its_base(tmp_path: Path) -> None:
         ("[losses]\ncontent = 'huber '", "expected one of 'absolute', 'huber', found 'huber '"),
         ("[losses]\ndetached = 1", "losses.detached: expected true or false, found 1"),
         ("losses = 1", "field losses: expected a table, found 1"),
+        ("[network]\nnormalisation = 1", "network.normalisation: expected a table, found 1"),
+        (
+            "[network.normalisation]\nsurfaces = 1",
+            "network.normalisation.surfaces: expected one of bed, correction, surface, ",
+        ),
+        (
+            "[network.normalisation]\nbed = 0",
+            "normalisation.bed: expected a number over 0, found 0",
+        ),
+        ("[network.normalisation]\nmean_accumulation = inf", "expected a number, found inf"),
+        (
+            "[network]\nname = 'Generator'\nnormalisation.bed = 200",
+            "normalisation: expected none beside the Generator, which takes raw metres, found bed",
+        ),
         ("training.batch = {}", "found a table"),
         ("base = 'papers'", "base: expected one of default, paper, found 'papers'; did you mean"),
         ("[schedule]\npretraining_epochs = 0", "at least one epoch in one of the phases"),
-        ("[losses]\ncontent_weight = 0", "expected a weight over 0 for a term of the first phase"),
+        (
+            "[losses]\ncontent_weight = 0\nstructural_weight = 0\ntopographic_weight = 0",
+            "expected a weight over 0 for a term of the first phase",
+        ),
         (
             "[schedule]\nadversarial_epochs = 1\n[training]\nbatch = 1",
             "training.batch: expected at least 2, since the discriminator normalises by batch",

@@ -15,7 +15,14 @@ from safetensors.torch import load_file
 from deepbedmap.errors import InvalidDataError
 from deepbedmap.inputs import INPUTS, cut_inputs
 from deepbedmap.model import dataset as datasets
-from deepbedmap.model.dataset import StreamedSet, TrainingSet, batches, load, provenance_of
+from deepbedmap.model.dataset import (
+    StreamedSet,
+    TrainingSet,
+    batches,
+    load,
+    provenance_of,
+    shuffled,
+)
 
 
 @pytest.fixture
@@ -32,32 +39,38 @@ def stored(tmp_path) -> xr.Dataset:
 
     Tile 4 has no velocity in a cell, tile 5 no accumulation; every other tile is for validation.
     """
-    made = {name: tensor.numpy() for name, tensor in tiny.Tiles(10, masked=True).tensors.items()}
+    made = _training_set(["train", "validation"] * 5)
     made["w2"][4, 1, 7, 7] = np.nan
     made["w3"][5, 0, 2, 2] = np.nan
-    owner = {name: "y" if name == "mask" else name for name in made}
-    complete = ~np.isin(np.arange(10), [4, 5])
-    told = {name: ("tile", np.zeros(10)) for name in ("xmin", "ymin", "xmax", "ymax")}
+    made["complete"][[4, 5]] = False
     store = tmp_path / "tiles.zarr"
-    xr.Dataset(
-        {
-            name: (["tile", *(f"{owner[name]}_{n}" for n in range(3))], values)
-            for name, values in made.items()
-        },
-        {
-            **told,
-            "split": ("tile", np.array(["train", "validation"] * 5, dtype=object)),
-            "complete": ("tile", complete),
-        },
-        {"provenance": '{"sources": [{"file": "a.csv"}], "split": {"by": "block"}}'},
-    ).to_zarr(
+    made.to_zarr(
         store,
         zarr_format=3,
         consolidated=False,
-        encoding={name: {"chunks": (3, *made[name].shape[1:])} for name in made},
+        encoding={str(name): {"chunks": (3, *made[name].shape[1:])} for name in made},
     )
     opened = xr.open_zarr(store, zarr_format=3, consolidated=False, chunks={})
     return opened.assign_coords({name: opened[name].load() for name in opened.coords})
+
+
+def _training_set(split: list[str]) -> xr.Dataset:
+    """One tile for each part that is named."""
+    count = len(split)
+    tensors = tiny.Tiles(count, masked=True).tensors
+    owner = {name: "y" if name == "mask" else name for name in tensors}
+    return xr.Dataset(
+        {
+            name: (["tile", *(f"{owner[name]}_{n}" for n in range(3))], tensor.numpy())
+            for name, tensor in tensors.items()
+        },
+        {
+            **{name: ("tile", np.zeros(count)) for name in ("xmin", "ymin", "xmax", "ymax")},
+            "split": ("tile", np.array(split, dtype=object)),
+            "complete": ("tile", np.ones(count, bool)),
+        },
+        {"provenance": '{"sources": [{"file": "a.csv"}], "split": {"by": "block"}}'},
+    )
 
 
 def test_a_batch_holds_the_tiles_of_its_numbers(tiles):
@@ -144,12 +157,46 @@ def test_a_streamed_set_keeps_no_more_chunks_than_it_may(stored):
     assert len(roomy._kept) == 3
 
 
-def test_training_streamed_and_in_memory_ends_with_the_same_bits(stored, tmp_path):
+def test_a_set_over_the_memory_is_streamed(stored):
+    for memory, kind in ((None, TrainingSet), (0, StreamedSet)):
+        assert [type(part) for part in load(stored, "cpu", memory)] == [kind, kind]
+
+
+@pytest.mark.parametrize(("room", "batch"), [(1, 1), (1, 4), (3, 4), (7, 32), (100, 4)])
+def test_an_epoch_takes_each_streamed_tile_once_and_reads_each_chunk_once(room, batch):
+    # Chunks of three tiles: ten with two of training, two with none.
+    stored = _training_set([*["train", "train", "validation"] * 10, *["validation"] * 6])
+    chunks, read = 10, []
+
+    def count(block: np.ndarray) -> np.ndarray:
+        read.append(block)
+        return block
+
+    stored = stored.chunk(tile=3)
+    stored["x"] = stored["x"].copy(data=stored["x"].data.map_blocks(count, dtype="float32"))
+    streamed = StreamedSet(stored, "train", room * 3 * datasets._bytes_of_tile(stored))
+    assert streamed.chunks_at_once == (room if room < chunks else None)
+    for epoch in range(2):
+        order = shuffled(streamed, np.random.default_rng([0, epoch]))
+        again = shuffled(streamed, np.random.default_rng([0, epoch]))
+        np.testing.assert_array_equal(order, again)
+        assert sorted(order) == list(range(len(streamed)))
+        assert (np.diff(order) != 1).any()
+        read.clear()
+        taken = batches(streamed, torch.from_numpy(order).split(batch))
+        found = torch.cat([tiles["index"] for tiles in taken])
+        assert found.tolist() == order.tolist()
+        assert len(read) <= chunks
+    whole = TrainingSet.from_dataset(stored, "train")
+    one, other = (shuffled(tiles, np.random.default_rng(1)) for tiles in (streamed, whole))
+    assert (one == other).all() == (room >= chunks)
+
+
+def test_training_streamed_and_in_memory_ends_with_the_same_bits_where_all_fits(stored, tmp_path):
     best = []
-    for memory in (None, 0):
-        train, validation = load(stored, "cpu", memory)
-        assert type(train) is (TrainingSet if memory is None else StreamedSet)
-        out = tmp_path / str(memory)
+    for kind in (TrainingSet.from_dataset, StreamedSet):
+        train, validation = kind(stored, "train"), kind(stored, "validation")
+        out = tmp_path / str(len(best))
         tiny.fit(out, train, validation=validation, network__name="FlowAlignedGenerator")
         best.append(load_file(out / "best.safetensors"))
     assert best[0].keys() == best[1].keys()

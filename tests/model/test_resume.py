@@ -98,6 +98,21 @@ def test_going_on_with_a_finished_training_changes_nothing(unbroken: Path, tmp_p
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_going_on_to_other_bits_is_told_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny.fit(tmp_path)
+    tiny.fit(tmp_path, resume=True)
+    assert not caplog.records
+    torch.set_num_threads(2)
+    try:
+        tiny.fit(tmp_path, resume=True)
+    finally:
+        torch.set_num_threads(1)
+    (record,) = caplog.records
+    assert record.getMessage().endswith("would have: it had threads 1, now 2")
+
+
 def test_other_settings_or_tiles_than_before_are_refused_by_name(tmp_path: Path) -> None:
     tiny.fit(tmp_path)
     with pytest.raises(InvalidDataError) as caught:
@@ -159,6 +174,18 @@ def test_a_full_disk_is_told_and_keeps_the_earlier_state(
     kept.clear()
     tiny.fit(tmp_path, resume=True)
     assert [row["epoch"] for row in _rows(tmp_path)] == [1, 2]
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_nothing_to_go_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(InvalidDataError, match="nothing was written; make room, then begin again"):
+        tiny.fit(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_state_says_in_json_what_it_was_made_of(tmp_path: Path) -> None:

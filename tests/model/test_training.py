@@ -450,7 +450,7 @@ def test_divergence_is_told_and_the_last_good_state_is_kept(tmp_path: Path) -> N
         if step == 4:
             tiles.tensors["y"].fill_(torch.nan)
 
-    with pytest.raises(InvalidDataError, match="diverged in epoch 3: g_loss is nan") as caught:
+    with pytest.raises(InvalidDataError, match=r"diverged in epoch 3: \w+ is nan") as caught:
         tiny.fit(tmp_path, tiles, progress=progress, schedule__pretraining_epochs=4)
     assert "\n" not in str(caught.value)
     assert "the last good state is kept in" in str(caught.value)
