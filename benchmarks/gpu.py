@@ -1,4 +1,4 @@
-"""How fast the published network trains on a GPU, beside the same step written plainly.
+"""How fast the published network trains and predicts on a GPU, beside the same written plainly.
 
     python benchmarks/gpu.py --out benchmarks/gpu.json
 
@@ -10,6 +10,11 @@ convolutions and matrix products, at 400 TFLOP/s. On two cores, the same compari
     OMP_NUM_THREADS=2 python benchmarks/gpu.py --device cpu --batch 4 --tiles 8 --epochs 9
 
 and `--small` tries that everything runs.
+
+Predicted is a continent of random inputs in bfloat16, within each `--memory` and within what the
+GPU has; the inputs are repetitions of one strip in this machine's memory. Beside it are tiles of
+250 km that overlap by 19 km, in float32: a few are timed, and their time is multiplied. `--only`
+leaves the training or the prediction out.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -34,8 +40,9 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
 import plain_step  # noqa: E402
+import plain_tiles  # noqa: E402
 
-from deepbedmap.model import configuration, networks, steps  # noqa: E402
+from deepbedmap.model import configuration, domain, networks, steps  # noqa: E402
 
 FLOOR_SPEED = 400e12
 """Operations a second (multiplications and additions) that an H100 does on large matrices."""
@@ -220,12 +227,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     profiled = next(way for way in ways if way.failure is None)
     allow_tf32(profiled.tf32)
     return {
-        "machine": {
-            "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),
-            "threads": torch.get_num_threads(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
         "blocks": arguments.blocks,
         "batch": batch,
         "tiles": arguments.tiles,
@@ -247,10 +248,172 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    machine, ways, found = (result[name] for name in ("machine", "ways", "profile"))
+def machine(device: str) -> dict[str, Any]:
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+class Repeated:
+    """Inputs of a domain: one strip of random numbers, whichever rows are asked for."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        random = np.random.default_rng(0)
+        self.strip = {}
+        for name, (bands, cells) in {
+            "x": (1, 1),
+            "w1": (1, 10),
+            "w2": (2, 2),
+            "w3": (1, 1),
+        }.items():
+            block = random.standard_normal((bands, cells * rows, cells * 50), np.float32)
+            across = np.tile(block, (1, 1, -(-columns // 50)))
+            self.strip[name] = cells, across[:, :, : cells * columns].copy()
+
+    def __call__(self, top: int, bottom: int, left: int, right: int) -> dict[str, np.ndarray]:
+        return {
+            name: strip[:, : cells * (bottom - top), cells * left : cells * right]
+            for name, (cells, strip) in self.strip.items()
+        }
+
+
+def operations_a_km2(blocks: int) -> float:
+    """Multiplications and additions that a prediction takes for 1 km by 1 km."""
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        x, w1, w2 = (
+            torch.empty(1, 1, 52, 52),
+            torch.empty(1, 1, 520, 520),
+            torch.empty(1, 2, 104, 104),
+        )
+        networks.Generator(blocks)(x, w1, w2, x)
+    return counter.get_total_flops() / 50**2
+
+
+def predict_within(
+    network: networks.Generator,
+    read: Repeated,
+    shape: tuple[int, int],
+    memory: int | None,
+    device: str,
+) -> dict[str, Any]:
+    """Seconds and memory of a prediction within a bound, which the allocator is held to."""
+    on_gpu = device == "cuda"
+    options: dict[str, Any] = {"device": device, "autocast": True, "memory": memory}
+    if on_gpu:
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, (memory or total) / total))
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        bands = domain.bands(network, shape, **options)
+        for _ in domain.refine_band(
+            network, read, shape, slice(0, min(64, shape[0] - 2)), **options
+        ):
+            pass
+        wait(device)
+        start = time.perf_counter()
+        cells = 0
+        for band in bands:
+            for block in domain.refine_band(network, read, shape, band, **options):
+                cells += block.bed.size
+        wait(device)
+        seconds = time.perf_counter() - start
+    except Exception as error:
+        return {"failure": f"{type(error).__name__}: {error}"[:300]}
+    finally:
+        if on_gpu:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+    return {
+        "seconds": seconds,
+        "cells": cells,
+        "bands": len(bands),
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
+        "peak_reserved_bytes": torch.cuda.max_memory_reserved() if on_gpu else None,
+    }
+
+
+def measure_prediction(arguments: argparse.Namespace) -> dict[str, Any]:
+    device = arguments.device
+    rows, columns = arguments.domain
+    size, overlap = arguments.plain_tiles
+    shape = rows + 2, columns + 2
+    torch.manual_seed(0)
+    read = Repeated(min(max(size + 2, 70), rows + 2), columns + 2)
+    work = operations_a_km2(arguments.blocks) * rows * columns
+    network = networks.Generator(arguments.blocks).to(device).eval()
+    found = {}
+    for memory in (*arguments.memory, None):
+        bound = "free memory" if memory is None else f"{memory:g} GB"
+        room = None if memory is None else int(1e9 * memory)
+        found[f"package, bfloat16, {bound}"] = predict_within(network, read, shape, room, device)
+    del network
+
+    allow_tf32(False)
+    plain = plain_step.Generator(arguments.blocks).to(device)
+    places = list(plain_tiles.tiles(rows, columns, size, overlap))
+    seconds = []
+    peak = None
+    try:
+        if device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        # The first of four warms up.
+        for place in places[:4]:
+            start = time.perf_counter()
+            plain_tiles.predict(plain, read, place, device)
+            seconds.append(time.perf_counter() - start)
+        peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
+        timed = seconds[1:] or seconds
+        found[PLAIN] = {
+            "seconds": statistics.mean(timed) * len(places),
+            "tiles": len(places),
+            "tiles_timed": len(timed),
+            "peak_memory_bytes": peak,
+        }
+    except RuntimeError as error:
+        found[PLAIN] = {"failure": f"{type(error).__name__}: {error}"[:300]}
+    return {
+        "blocks": arguments.blocks,
+        "domain_km": [rows, columns],
+        "operations": work,
+        "floor_seconds": work / FLOOR_SPEED,
+        "ways": found,
+    }
+
+
+def table_of_prediction(result: dict[str, Any]) -> str:
+    rows, columns = result["domain_km"]
     lines = [
-        f"{machine['device']}, {machine['threads']} threads, PyTorch {machine['torch']}: "
+        f"{rows} x {columns} km, {result['blocks']} blocks: {result['operations']:.3g} operations, "
+        f"floor {result['floor_seconds']:.3g} s",
+        "",
+        "| a prediction | seconds | of the floor | memory | in |",
+        "|---|---|---|---|---|",
+    ]
+    for name, way in result["ways"].items():
+        if "failure" in way:
+            lines.append(f"| {name} | failed: {way['failure']} | | | |")
+            continue
+        memory = way["peak_memory_bytes"]
+        parts = (
+            f"{way['tiles']} tiles, from {way['tiles_timed']} timed"
+            if "tiles" in way
+            else f"{way['bands']} bands"
+        )
+        lines.append(
+            f"| {name} | {way['seconds']:.2f} s "
+            f"| {100 * result['floor_seconds'] / way['seconds']:.2g} % "
+            f"| {'' if memory is None else f'{memory / 1e9:.1f} GB'} | {parts} |"
+        )
+    return "\n".join(lines)
+
+
+def table(result: dict[str, Any]) -> str:
+    ways, found = result["ways"], result["profile"]
+    lines = [
         f"{result['blocks']} blocks, batch {result['batch']}, {result['tiles']} tiles; "
         f"{result['operations_an_epoch']:.3g} operations an epoch, "
         f"floor {result['floor_seconds']:.3g} s",
@@ -291,17 +454,29 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="timed epochs of each way")
     parser.add_argument("--warm-up", type=int, default=6, help="steps before those")
     parser.add_argument("--compile", action="store_true", help="time torch.compile as well")
+    parser.add_argument("--only", choices=("training", "prediction"))
+    parser.add_argument(
+        "--memory", type=float, nargs="*", default=[8, 16, 40], help="GB to predict within"
+    )
     parser.add_argument("--small", action="store_true", help="seconds of work, also for a CPU")
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
     arguments = parser.parse_args()
+    arguments.domain, arguments.plain_tiles = (4500, 5500), (250, 19)
     if arguments.small:
         arguments.device, arguments.blocks = arguments.device or "cpu", 1
         arguments.batch, arguments.tiles, arguments.epochs, arguments.warm_up = 2, 2, 1, 1
+        arguments.domain, arguments.plain_tiles, arguments.memory = (20, 28), (12, 3), [1]
     arguments.device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("no GPU here that PyTorch can use; try --device cpu or --small")
-    result = measure(arguments)
-    print(table(result))
+    result = {"machine": (here := machine(arguments.device))}
+    print(f"{here['device']}, {here['threads']} threads, PyTorch {here['torch']}")
+    if arguments.only != "prediction":
+        result |= measure(arguments)
+        print(table(result))
+    if arguments.only != "training":
+        result["prediction"] = measure_prediction(arguments)
+        print(table_of_prediction(result["prediction"]))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -8,7 +8,8 @@ or of the archive's where nobody wrote down what that holds. Characters other th
 ``open`` holds the rasters that their publishers serve as they are, for intake and intake-xarray
 alone: its entries take no parameters, and nothing of this package is needed to read them.
 
-``training`` opens the tiles that ``deepbedmap tiles`` cut, once they are there.
+``training`` opens the tiles that ``deepbedmap tiles`` cut, once they are there, and ``products``
+the bed that ``deepbedmap predict`` made.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ TRAINING = "Tiles to train a model of the bed on"
 
 TRAINING_SET = "training/tiles.zarr"
 """Where the entry ``tiles`` looks, in the repository and then in the data folder."""
+
+PRODUCTS = "Beds that a model predicted, with all that belongs to them"
+
+PRODUCT = "products/bed.zarr"
+"""Where the entry ``bed`` looks, for it and for ``bed.nc``, in the same two places."""
 
 _GEOTIFF = (".tif", ".tiff")
 _NETCDF = (".nc", ".nc4", ".h5")
@@ -94,7 +100,7 @@ def bundled() -> Catalog:
     --------
     >>> catalog = bundled()
     >>> list(catalog)
-    ['highres', 'lowres', 'misc', 'open', 'training']
+    ['highres', 'lowres', 'misc', 'open', 'training', 'products']
     >>> catalog.highres["2010tr_points"].metadata["crs"]
     'EPSG:3031'
     """
@@ -250,12 +256,22 @@ def _texts(registry: Registry, root: Path) -> dict[Path, str]:
             "driver": "yaml_file_cat",
             "args": {"path": f"{{{{ CATALOG_DIR }}}}/{name}.yml"},
         }
-        for name, said in {**FOLDERS, "open": OPEN, "training": TRAINING}.items()
+        for name, said in {
+            **FOLDERS,
+            "open": OPEN,
+            "training": TRAINING,
+            "products": PRODUCTS,
+        }.items()
     }
     tiles = {
         "description": f"{TRAINING}; `deepbedmap tiles GRID... --out {TRAINING_SET}` makes them",
         "driver": "deepbedmap_tiles",
         "args": {"path": f"{{{{ CATALOG_DIR }}}}/../{TRAINING_SET}"},
+    }
+    bed = {
+        "description": f"A bed of .zarr or .nc; `deepbedmap predict ... --out {PRODUCT}` makes it",
+        "driver": "deepbedmap_product",
+        "args": {"path": f"{{{{ CATALOG_DIR }}}}/../{PRODUCT}"},
     }
     said = "Antarctic bed elevation: surveys, bed grids, and what a model of the bed needs"
     catalogs = {"catalog": _catalog_text("deepbedmap", said, nested)}
@@ -263,6 +279,7 @@ def _texts(registry: Registry, root: Path) -> dict[Path, str]:
     served = _entries(registry, registry, _open_entries_of)
     catalogs["open"] = _catalog_text("open", OPEN, served)
     catalogs["training"] = _catalog_text("training", TRAINING, {"tiles": tiles})
+    catalogs["products"] = _catalog_text("products", PRODUCTS, {"bed": bed})
     for folder, said in FOLDERS.items():
         datasets = [dataset for dataset in registry if dataset.folder == folder]
         entries = _entries(registry, datasets, lambda dataset: _entries_of(dataset, root))

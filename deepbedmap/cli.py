@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from deepbedmap.consistency import Report
     from deepbedmap.download import Planned
+    from deepbedmap.model.comparison import Row
     from deepbedmap.model.configuration import Configuration
     from deepbedmap.registry import Dataset, Registry
     from deepbedmap.samples import Sample
@@ -1126,71 +1128,343 @@ def tune(
 
 @app.command(
     epilog="Example: deepbedmap predict demo-output/checkpoint.safetensors --prior prior.tif "
-    "--surface surface.tif --velocity velocity.nc --accumulation accumulation.tif --out bed.tif"
+    "--surface surface.tif --velocity velocity.nc --accumulation accumulation.tif --out bed.tif; "
+    "deepbedmap predict seed1 seed2 seed3 --prior bedmap3 --surface REMA_100m_dem --velocity "
+    "vel.nc:VX,VY --accumulation acc.nc:smb --out bed.nc --out bed.tif --memory 8GB --correct "
+    "thickness (an ensemble, with rasters of the catalog); "
+    "torchrun --nproc-per-node 4 --no-python deepbedmap predict ... (on four GPUs)"
 )
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="A trained network, .safetensors.")],
-    prior: Annotated[Path, typer.Option(help="Bed, 1 km or so.")],
-    surface: Annotated[Path, typer.Option(help="Ice surface, 100 m or so.")],
-    velocity: Annotated[Path, typer.Option(help="Two bands, or a NetCDF file with vx and vy.")],
-    accumulation: Annotated[Path, typer.Option(help="Snow accumulation.")],
-    out: Annotated[Path, typer.Option(help="A .nc or .tif file.")],
+    checkpoint: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CHECKPOINT...",
+            help="Trained networks, .safetensors, or their folder; several make an ensemble.",
+        ),
+    ],
+    prior: Annotated[str, typer.Option(metavar="FILE|NAME", help="Bed, 1 km or so.")],
+    surface: Annotated[str, typer.Option(metavar="FILE|NAME", help="Ice surface, 100 m or so.")],
+    velocity: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|NAME", help="Two bands, or a NetCDF file with vx and vy, m a-1."
+        ),
+    ],
+    accumulation: Annotated[
+        str, typer.Option(metavar="FILE|NAME", help="Snow accumulation, kg m-2 a-1.")
+    ],
+    out: Annotated[
+        list[Path],
+        typer.Option(
+            help="A .tif (the bed, Cloud Optimized), .nc or .zarr file (all layers); may be given "
+            "again."
+        ),
+    ],
+    surface_filler: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|NAME", help="A second ice surface, for gaps of the first."),
+    ] = None,
     bounds: Box = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="For the network's work, such as 8GB; else 80 % of a GPU's, or 2 GB of a CPU's.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N; by default a GPU, if there is one.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, or bfloat16 on a GPU; by default as the network was trained."),
+    ] = None,
+    geoid: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|NAME", help="Height of the geoid above the ellipsoid."),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="BedMachine's: 0 ocean, 1 ice-free land, 2 grounded ice, 3 floating ice.",
+        ),
+    ] = None,
+    outline: Annotated[
+        Path | None,
+        typer.Option(help="Polygons of the grounded ice: beyond them there is no bed."),
+    ] = None,
+    bathymetry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME", help="Sea floor, into which the bed goes over at --outline."
+        ),
+    ] = None,
+    blend_width: Annotated[
+        float, typer.Option(min=0, help="Metres on each side of the outline.")
+    ] = 5_000,
+    correct: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHECK", help="Mend the cells that fail a check; or all."),
+    ] = None,
+    refuse: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHECK", help="Write nothing where a cell fails a check; or all."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print what the checks found as JSON.")
+    ] = False,
 ) -> None:
-    """Predict the bed of a window; without --bounds, of all that the prior covers."""
-    write = _raster_writer(out)
-    from deepbedmap import citation
-    from deepbedmap.inputs import Inputs
-    from deepbedmap.model import checkpoints, prediction
+    """Predict the bed of a window; without --bounds, of all that the prior covers.
 
-    files = {
-        "prior": prior,
-        "surface": surface,
-        "velocity": velocity,
-        "accumulation": accumulation,
-        "checkpoint": checkpoint,
-    }
-    network = checkpoints.load(checkpoint).network
-    bed = prediction.predict(
-        network,
-        Inputs.open(prior, surface, velocity, accumulation),
-        bounds,
-        provenance={"sources": [citation.describe(path, role) for role, path in files.items()]},
-    )
-    write(bed, out)
-    typer.echo(f"{out}: {bed.sizes['y']} x {bed.sizes['x']} cells")
+    A raster is a file (FILE:VARIABLE where it has several, FILE:VX,VY for two), or the name of a
+    dataset or of a catalog's entry, once it is fetched. Where an input has a gap, the layer
+    `quality` says so; where the prior has one, there is no bed.
+
+    The bed is checked before it is written: datum, range, rock, flotation, floating, thickness,
+    slope, gaps. A run that was stopped, even by SIGKILL, goes on when it is started again.
+    """
+    policies = _policies(correct or [], refuse or [])
+    size = None if memory is None else _bytes(memory)
+    if precision not in (None, "float32", "bfloat16"):
+        raise typer.BadParameter("expected float32 or bfloat16", param_hint="--precision")
+    for path in out:
+        if path.suffix not in (".tif", ".nc", ".zarr"):
+            raise typer.BadParameter(
+                "expected a name that ends in .tif, .nc or .zarr", param_hint="--out"
+            )
+    if bathymetry is not None and outline is None:
+        raise typer.BadParameter("needs --outline", param_hint="--bathymetry")
+    # Before torch is loaded: threads that spin while they wait slow a busy machine down.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import json as json_module
+
+    from deepbedmap import progress, rasters
+    from deepbedmap.model import dem
+
+    speaks = os.environ.get("RANK", "0") == "0"
+    given = {"prior": prior, "surface": surface, "velocity": velocity}
+    given |= {"accumulation": accumulation}
+    given |= {} if surface_filler is None else {"surface_filler": surface_filler}
+    found: dict[str, Any] = {}
+
+    def tell(report: Report) -> None:
+        found["checks"] = report.to_dict()
+        if not json:
+            typer.echo(report.text())
+
+    try:
+        with progress.steps("bed") as bar:
+            paths = dem.make_dem(
+                checkpoint,
+                given,
+                out,
+                bounds=bounds,
+                memory=size,
+                device=device,
+                precision=precision,  # type: ignore[arg-type]
+                geoid=geoid,
+                mask=mask,
+                policies=policies,
+                outline=outline,
+                bathymetry=bathymetry,
+                blend_width=blend_width,
+                progress=bar if speaks else None,
+                report=tell,
+            )
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on", err=True)
+        raise typer.Exit(130) from None
+    if not speaks:
+        return
+    shape = rasters.open_raster(paths[0]).sizes
+    if json:
+        found |= {"out": [*map(str, paths)], "cells": [shape["y"], shape["x"]]}
+        typer.echo(json_module.dumps(found, indent=2))
+    else:
+        for path in paths:
+            typer.echo(f"{path}: {shape['y']} x {shape['x']} cells")
 
 
-@app.command(epilog="Example: deepbedmap evaluate bed.tif --points highres/20xx_Antarctica_TO.json")
+def _policies(correct: list[str], refuse: list[str]) -> Any:
+    """What happens to cells that fail a check, by check or for all."""
+    for option, policy, names in (
+        ("--correct", "correct", correct),
+        ("--refuse", "refuse", refuse),
+    ):
+        if "all" in names:
+            if len(names) > 1 or len(correct) + len(refuse) > 1:
+                raise typer.BadParameter("all, or checks by name", param_hint=option)
+            return policy
+    if not correct and not refuse:
+        return "report"
+    return dict.fromkeys(correct, "correct") | dict.fromkeys(refuse, "refuse")
+
+
+def _bytes(size: str) -> int:
+    from dask.utils import parse_bytes
+
+    try:
+        return int(parse_bytes(size))
+    except ValueError as error:
+        raise typer.BadParameter("expected a size such as 8GB", param_hint="--memory") from error
+
+
+@app.command(
+    epilog="Example: deepbedmap evaluate bed.tif --points highres/20xx_Antarctica_TO.json; "
+    "deepbedmap evaluate bed.nc --points bedmap3 --season BAS_2019_Thwaites_AIR_BM3 "
+    "--prior lowres/bedmap2_bed.tif --training training/tiles.zarr --baseline "
+    "bedmachine=Morlighem2025BEDMACHINE --geoid EIGEN-6C4=geoid.tif --velocity velocity.nc; "
+    "deepbedmap evaluate seed1.tif seed2.tif seed3.tif --points picks.parquet (an ensemble); "
+    "deepbedmap evaluate demo-output/bed.tif --benchmark made-up-glacier --results results.csv"
+)
 def evaluate(
-    dem: Annotated[Path, typer.Argument(help="A bed elevation grid, .nc or .tif.")],
-    points: Annotated[str, typer.Option(help="The pipeline of a survey.")],
+    dem: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DEM...",
+            help="A bed elevation grid, .nc, .tif or .zarr; several are members of an ensemble.",
+        ),
+    ],
+    points: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ENTRY",
+            help="Test picks: a survey's pipeline, catalog entry, citekey or .parquet; may be "
+            "given again.",
+        ),
+    ] = None,
     season: Annotated[
         list[str] | None,
         typer.Option(help="A raw file's name, its stem or a glob; may be given again."),
     ] = None,
     bounds: Box = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|CITEKEY", help="The prior, scored bicubically interpolated."),
+    ] = None,
+    training: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE|ENTRY",
+            help="Where the DEM was trained: a training set (.zarr), footprints (.geojson), a "
+            "checkpoint, or picks; may be given again.",
+        ),
+    ] = None,
+    gridding: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ENTRY", help="Picks whose gridding is scored; else those of --training."
+        ),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE|CITEKEY", help="Another bed, scored beside; may be given again."
+        ),
+    ] = None,
+    velocity: Annotated[
+        Path | None, typer.Option(help="Ice velocity, for classes by speed: two bands, or vx, vy.")
+    ] = None,
+    datum: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DATUM",
+            help="What heights refer to where nothing states it: of picks, dem or a baseline.",
+        ),
+    ] = None,
+    geoid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE", help="A geoid's height, to bring heights to the picks' datum."
+        ),
+    ] = None,
+    buffer: Annotated[
+        float | None,
+        typer.Option(min=0, help="Metres around training tiles and picks; 11,000 by default."),
+    ] = None,
+    allow_leak: Annotated[
+        bool, typer.Option("--allow-leak", help="Score test picks that are within that, marked.")
+    ] = False,
+    registry: Annotated[
+        Path | None, typer.Option(help="A data_list.yml, or its folder; else the package's own.")
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="Score by its picks, box and baselines; see docs/.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="With --benchmark: a .csv that gets a row.")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     json: Json = False,
 ) -> None:
-    """Score a bed elevation grid at a survey's picks: all, or those of a season or in a box."""
+    """Score a bed elevation grid at survey picks, beside baselines, at the same picks.
+
+    Each score has a 95 % interval: whole flight lines are drawn again and again. Each row says
+    whether the picks are independent of its prior and of its training: yes, no or unknown, and
+    why. Picks inside training tiles, or within the buffer, are refused.
+    """
+    if benchmark is None and not points:
+        raise typer.BadParameter("needed without --benchmark", param_hint="--points")
+    if benchmark is None and results is not None:
+        raise typer.BadParameter("only with --benchmark", param_hint="--results")
+    if benchmark is not None and (bounds is not None or season):
+        raise typer.BadParameter("it has its own box and picks", param_hint="--benchmark")
     import dataclasses
     import json as json_module
 
-    from deepbedmap.model.evaluation import evaluate as score
-    from deepbedmap.points import read_points
+    from deepbedmap import registry as registries
+    from deepbedmap.model import benchmark as benchmarks
+    from deepbedmap.model import comparison
+    from deepbedmap.model.independence import BUFFER
 
-    scores = dataclasses.asdict(
-        score(dem, read_points(points, season=season or None, bounds=bounds))
+    named = {
+        option: _pairs(given, option)
+        for option, given in (("baseline", baseline), ("datum", datum), ("geoid", geoid))
+    }
+    defined = None
+    if benchmark is not None:
+        defined = benchmarks.load(benchmark)
+        points, bounds = list(points or defined.points), defined.bounds
+        prior = prior or defined.prior
+        gridding = gridding or ([defined.gridding] if defined.gridding else [])
+        defined.require_files(*points, *([prior] if prior else []), *gridding)
+        buffer = defined.buffer
+    picks = comparison.read_picks(points or (), season, bounds)
+    if defined is not None:
+        defined.require_picks(picks)
+    beside = Path((points or [""])[0]).absolute().parent.parent / "data_list.yml"
+    if registry is None and beside.is_file():
+        registry = beside
+    rows = comparison.compare(
+        [*dem],
+        picks,
+        prior=prior,
+        training=comparison.read_training(training or ()),
+        gridding=comparison.read_picks(gridding) if gridding else None,
+        baselines=named["baseline"],
+        velocity=velocity,
+        registry=registries.load(registry),
+        datums=named["datum"],
+        geoids=named["geoid"],
+        buffer=BUFFER if buffer is None else buffer,
+        allow_leak=allow_leak,
     )
-    if json:
-        typer.echo(json_module.dumps(scores, indent=2))
+    if defined is not None and results is not None:
+        benchmarks.add_results([defined.result(rows[0])], results)
+    if csv:
+        tables = [row.flat() if defined is None else defined.result(row) for row in rows]
+        typer.echo(benchmarks.as_csv(tables), nl=False)
+    elif json:
+        said = [_score_record(dataclasses.asdict(row)) for row in rows]
+        said[0]["baselines"] = said[1:]
+        if defined is not None:
+            said[0] |= {"benchmark": defined.name, "version": defined.version}
+        typer.echo(json_module.dumps(said[0], indent=2, allow_nan=False))
     else:
-        for name, value in scores.items():
-            typer.echo(
-                f"{name:16} {value:>12.2f}"
-                if isinstance(value, float)
-                else f"{name:16} {value:>12}"
-            )
+        typer.echo(_score_table(rows))
+        if results is not None:
+            typer.echo(f"{results}: a row more")
 
 
 @app.command(epilog="Example: deepbedmap demo --out demo-output --seed 0")
@@ -1236,6 +1510,95 @@ def demo(
             f"{row['roughness_ratio']:9.2f} {row['picks']:8}"
         )
     typer.echo(f"{scores['seconds']:.0f} s; see {out}/comparison.png and {out}/scores.json")
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """Read NAME=VALUE of an option that may be given several times."""
+    pairs = [item.partition("=")[::2] for item in given or ()]
+    if not all(name and value for name, value in pairs):
+        raise typer.BadParameter("expected NAME=...", param_hint=f"--{option}")
+    return dict(pairs)
+
+
+def _score_record(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of scores as JSON has it: the scores first, and null for what is not a number."""
+    import math
+
+    def known(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: known(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [known(part) for part in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    record: dict[str, Any] = known({**row.pop("scores"), **row})
+    return record
+
+
+def _score_table(rows: list[Row]) -> str:
+    """Scores of several beds, for a person to read."""
+    first = rows[0].scores
+    lines = f" on {first.lines:,} lines" if first.lines else ""
+    told = [f"{first.picks:,} picks{lines}; {first.outside:,} more where a bed has a gap"]
+    header = ["", "RMSE (m)", "MAE (m)", "bias (m)", "less bias (m)", "R2", "roughness"]
+    metrics = ("rmse", "mae", "bias", "bias_removed_rmse", "r2", "roughness_ratio")
+    table = []
+    for row in rows:
+        scores = row.scores
+        cells = [
+            _with_interval(getattr(scores, name), scores.intervals.get(name), 2 if n > 3 else 1)
+            for n, name in enumerate(metrics)
+        ]
+        verdicts = (row.independent_of_prior.answer, row.independent_of_training.answer)
+        table.append([row.name, *cells, *verdicts])
+    told.append(_columns([*header, "new to prior", "new to training"], table))
+    quantiles = [
+        [row.name, *(f"{value:.1f}" for value in row.scores.quantiles.values())] for row in rows
+    ]
+    shares = [f"{100 * float(q):g} %" for q in first.quantiles]
+    told += ["", _columns(["error (m), quantiles", *shares], quantiles)]
+    for name, unit in (("distance", "m"), ("speed", "m a-1"), ("relief", "m")):
+        if name in first.strata:
+            classes = list(zip(*(row.scores.strata[name] for row in rows), strict=True))
+            body = [
+                [
+                    _class_name(stratum[0]),
+                    f"{stratum[0].picks:,}",
+                    *(f"{one.scores.rmse:.1f}" if one.scores else "" for one in stratum),
+                ]
+                for stratum in classes
+                if stratum[0].picks
+            ]
+            names = [f"{name} ({unit})", "picks", *(f"{row.name}, RMSE (m)" for row in rows)]
+            told += ["", _columns(names, body, widest=40)]
+    told.append("")
+    if (ensemble := rows[0].ensemble) is not None:
+        fair = "" if ensemble.crps_fair is None else f" (fair {ensemble.crps_fair:.1f} m)"
+        told.append(
+            f"ensemble of {ensemble.members}: CRPS {ensemble.crps:.1f} m{fair}, spread "
+            f"{ensemble.spread:.1f} m, RMSE of the mean {ensemble.skill:.1f} m, "
+            f"{ensemble.coverage_90:.0%} of picks in the 90 % interval"
+        )
+    for row in rows:
+        for what, verdict in (
+            ("prior", row.independent_of_prior),
+            ("training", row.independent_of_training),
+        ):
+            told.append(f"{row.name}, new to its {what}: {verdict.answer}, {verdict.reason}")
+    told.append(first.remark or "in brackets: 95 % of 1,000 resamples of the flight lines")
+    return "\n".join(told)
+
+
+def _with_interval(value: float, interval: Any, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return f"{text} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval else text
+
+
+def _class_name(stratum: Any) -> str:
+    if stratum.low is None:
+        return "unknown"
+    high = stratum.high
+    return f"{stratum.low:g} and more" if high is None else f"{stratum.low:g} to {high:g}"
 
 
 def _settings(config: str | None, epochs: int | None, going_on: Path | None) -> Configuration:

@@ -755,7 +755,52 @@ class VectorSource(_FileSource):
         )
 
 
-class TilesSource(_Source):
+class _MadeSource(_Source):
+    """A dataset that a command of this package makes on this machine."""
+
+    container = "xarray"
+    _command: str
+
+    def __init__(
+        self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(path, None, False, metadata)
+
+    def read(self) -> xr.Dataset:
+        """Open the dataset; cells are read when they are used."""
+        raise NotImplementedError
+
+    def to_dask(self) -> xr.Dataset:
+        """Open the dataset, as :meth:`read` does."""
+        return self.read()
+
+    def _made(self, *suffixes: str) -> Path:
+        """Find what was made: under its path, else in its folder of the data folder."""
+        if "://" in self._given:
+            raise InvalidDataError(
+                Fault(
+                    self._given,
+                    expected=f"what `deepbedmap {self._command}` made on this machine",
+                    found="an address",
+                    remedy="make it here",
+                )
+            )
+        path = Path(os.path.normpath(Path(self._given).absolute()))
+        elsewhere = repository.data_dir() / path.parent.name / path.name
+        places = [place.with_suffix(s) for place in (path, elsewhere) for s in suffixes]
+        return next((place for place in places if place.exists()), elsewhere)
+
+    def _get_schema(self) -> Schema:
+        dataset = self.read()
+        return Schema(
+            dtype={name: str(variable.dtype) for name, variable in dataset.data_vars.items()},
+            shape={name: variable.shape for name, variable in dataset.data_vars.items()},
+            npartitions=1,
+            extra_metadata={},
+        )
+
+
+class TilesSource(_MadeSource):
     """A training set.
 
     Parameters
@@ -768,12 +813,7 @@ class TilesSource(_Source):
     """
 
     name = "deepbedmap_tiles"
-    container = "xarray"
-
-    def __init__(
-        self, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(path, None, False, metadata)
+    _command = "tiles"
 
     def read(self) -> xr.Dataset:
         """Open the training set; tiles are read when they are used.
@@ -783,28 +823,35 @@ class TilesSource(_Source):
         xarray.Dataset
             As of :func:`deepbedmap.training_sets.open_training_set`, and the errors too.
         """
-        if "://" in self._given:
-            raise InvalidDataError(
-                Fault(
-                    self._given,
-                    expected="a training set on this machine",
-                    found="an address",
-                    remedy="make it here with `deepbedmap tiles`",
-                )
-            )
         from deepbedmap.training_sets import open_training_set
 
-        path = Path(os.path.normpath(Path(self._given).absolute()))
-        elsewhere = repository.data_dir() / path.parent.name / path.name
-        return open_training_set(elsewhere if not path.exists() else path)
+        return open_training_set(self._made(".zarr"))
 
-    to_dask = read
 
-    def _get_schema(self) -> Schema:
-        tiles = self.read()
-        return Schema(
-            dtype={name: str(variable.dtype) for name, variable in tiles.data_vars.items()},
-            shape={name: variable.shape for name, variable in tiles.data_vars.items()},
-            npartitions=1,
-            extra_metadata={},
-        )
+class ProductSource(_MadeSource):
+    """A bed with all that belongs to it.
+
+    Parameters
+    ----------
+    path
+        Path of the product, ``<root>/products/<name>.zarr``, or of the ``.nc`` of that name; where
+        neither is there, they are sought in ``products/`` of
+        :func:`deepbedmap.repository.data_dir`.
+    metadata
+        What a catalog says of the source.
+    """
+
+    name = "deepbedmap_product"
+    _command = "predict"
+
+    def read(self) -> xr.Dataset:
+        """Open the product; cells are read when they are used.
+
+        Returns
+        -------
+        xarray.Dataset
+            As of :func:`deepbedmap.products.open_product`, and the errors too.
+        """
+        from deepbedmap.products import open_product
+
+        return open_product(self._made(".zarr", ".nc"))

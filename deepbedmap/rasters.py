@@ -7,11 +7,14 @@ known, and a coordinate reference system that rioxarray finds.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -20,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import rasterio.errors
+import rasterio.shutil
 import rasterio.windows
 import rioxarray
 import xarray as xr
@@ -40,8 +44,19 @@ VERTICAL_DATUMS = ("ellipsoid", "EIGEN-GL04C", "EIGEN-6C4")
 _NETCDF_SUFFIXES = {".nc", ".nc4", ".h5"}
 _GEOTIFF_SUFFIXES = {".tif", ".tiff"}
 _TILE = 256  # cells a side of a tile of what is written
+_COG_TILE = 512  # likewise, of a Cloud Optimized GeoTIFF
+_PIECE = 1024  # cells a side of what write_cog computes at once, at least
+_INT16_NODATA = -32_768
+_UNWRITABLE = [
+    *(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)),
+    *(os.strerror(code) for code in (errno.EACCES, errno.EPERM, errno.EROFS)),
+    *(os.strerror(code) for code in (errno.ENOTDIR, errno.EEXIST)),
+    *("Write failed", "Write error", "write error"),  # of GDAL, which keeps the reason to itself
+]
 _MEMORY = 256e6  # bytes that write_resampled takes at once
 _BYTES = 48  # of them for a cell of a band that is read and interpolated
+_PANE = 2048  # cells a side of what sample reads at once
+_POINTS = 1_000_000  # points that it takes at once
 _CACHE = 128 * 2**20  # bytes of blocks that GDAL keeps meanwhile
 # Targets this close to a cell centre (in cells) lie on it: rounding gives no neighbour a weight.
 _ON_CENTRE = 1e-8
@@ -61,9 +76,9 @@ def open_raster(
         A GeoTIFF (or anything else that GDAL reads), a NetCDF-4 file (``.nc``, ``.nc4``, ``.h5``),
         or a folder of Zarr, which is opened in its chunks, with dask.
     variable
-        Variable of a NetCDF file or of Zarr; needed where there is more than one raster that is no
-        ancillary variable of another (CF's ``ancillary_variables``). Several become bands of those
-        names, in their order, chunked with dask.
+        Variable of a NetCDF file or of Zarr. By default the only raster that is no ancillary
+        variable of another (CF's ``ancillary_variables``), or the only one of these that has such.
+        Several become bands of those names, in their order, chunked with dask.
     bands
         One band, or several in order, counted from 1; all of them by default.
     crs
@@ -174,6 +189,8 @@ def _open_variable(path: Path, variable: str | None) -> xr.DataArray:
         named = (dataset[name].attrs.get("ancillary_variables", "") for name in names)
         ancillary = {name for text in named for name in str(text).split()}
         main = [name for name in names if name not in ancillary]
+        if len(main) > 1:
+            main = [name for name in main if "ancillary_variables" in dataset[name].attrs]
         variable = main[0] if len(main) == 1 else None
     if variable not in names:
         raise InvalidDataError(
@@ -187,8 +204,9 @@ def _open_variable(path: Path, variable: str | None) -> xr.DataArray:
         )
     raster = _along_xy(dataset[variable])
     raster.encoding.setdefault("source", str(path))
-    if "crs" not in raster.attrs and "crs" in dataset.attrs:
-        raster.attrs["crs"] = dataset.attrs["crs"]
+    for key in ("crs", "provenance"):
+        if key not in raster.attrs and key in dataset.attrs:
+            raster.attrs[key] = dataset.attrs[key]
     return raster
 
 
@@ -267,6 +285,163 @@ def write_geotiff(grid: xr.DataArray, path: str | os.PathLike[str]) -> Path:
             bigtiff="if_safer",
         )
     return path
+
+
+def write_cog(
+    raster: xr.DataArray,
+    path: str | os.PathLike[str],
+    *,
+    dtype: Literal["float32", "int16"] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write one band as a Cloud Optimized GeoTIFF, piece by piece.
+
+    Parameters
+    ----------
+    raster
+        ``(y, x)``, y in either direction; in dask's chunks or from a file, it is never held whole.
+    path
+        Of the file, which appears complete or not at all. Meanwhile a folder beside it takes as
+        much as the cells do uncompressed.
+    dtype
+        ``"float32"``, by default of all but integers of 8 bits, which are flags and stay; or
+        ``"int16"``: whole metres, halves to the even one.
+    progress
+        Told how many pieces of how many are written.
+
+    Returns
+    -------
+    pathlib.Path
+        The file: north up, tiles of 512 cells, deflated with a predictor, nodata NaN or, of int16,
+        -32768 (flags have none). Overviews are averages; of flags, the nearest cell. Attributes
+        become tags, so that units, vertical datum and provenance survive.
+
+    Raises
+    ------
+    InvalidDataError
+        A value does not fit int16; the folder is full or cannot be written.
+    ValueError
+        Flags with a ``dtype``, or another one.
+    """
+    path, flags = Path(path), raster.dtype.kind in "iu" and raster.dtype.itemsize == 1
+    if dtype not in (None, "float32", "int16") or (flags and dtype):
+        raise ValueError(f"dtype: expected {'None' if flags else 'float32 or int16'}, not {dtype}")
+    written = str(raster.dtype) if flags else dtype or "float32"
+    described = _tidy(raster.transpose("y", "x"))
+    if _axes(described)[1][1] > 0:
+        described = described.isel(y=slice(None, None, -1))
+    xmin, _, _, ymax = bounds_of(described)
+    cell, (rows, columns) = resolution_of(described), described.shape
+    steps = [_whole_blocks(block_of(described, dim), _PIECE) for dim in ("y", "x")]
+    pieces = [
+        (slice(top, min(top + steps[0], rows)), slice(left, min(left + steps[1], columns)))
+        for top in range(0, rows, steps[0])
+        for left in range(0, columns, steps[1])
+    ]
+    with workplace(path) as folder, rasterio.Env(GDAL_CACHEMAX=_CACHE):
+        plain, optimized = folder / "plain.tif", folder / path.name
+        with rasterio.open(
+            plain,
+            "w",
+            driver="GTiff",
+            width=columns,
+            height=rows,
+            count=1,
+            dtype=written,
+            crs=described.rio.crs,
+            transform=rasterio.Affine(cell, 0, xmin, 0, -cell, ymax),
+            nodata=None if flags else _INT16_NODATA if written == "int16" else np.nan,
+            tiled=True,
+            blockxsize=_COG_TILE,
+            blockysize=_COG_TILE,
+            bigtiff="if_safer",
+        ) as file:
+            file.update_tags(**{key: _tag(value) for key, value in described.attrs.items()})
+            file.set_band_description(1, str(described.attrs.get("long_name", described.name)))
+            for number, (down, across) in enumerate(pieces, 1):
+                values = described.isel(y=down, x=across).to_numpy()
+                if written == "int16":
+                    values = _whole_metres(values, path)
+                window = rasterio.windows.Window.from_slices(down, across)
+                file.write(values.astype(written, copy=False), 1, window=window)
+                if progress is not None:
+                    progress(number, len(pieces) + 1)
+        try:
+            rasterio.shutil.copy(
+                plain,
+                optimized,
+                driver="COG",
+                BLOCKSIZE=_COG_TILE,
+                COMPRESS="DEFLATE",
+                PREDICTOR="YES",
+                OVERVIEW_RESAMPLING="NEAREST" if flags else "AVERAGE",
+                BIGTIFF="IF_SAFER",
+                NUM_THREADS="ALL_CPUS",
+            )
+        except Exception as error:  # it touches our own two files alone, and fails in many words
+            raise OSError("Write failed") from error
+        optimized.replace(path)
+    if progress is not None:
+        progress(len(pieces) + 1, len(pieces) + 1)
+    return path
+
+
+def _whole_blocks(block: int, least: int) -> int:
+    return -(-block // least) * least
+
+
+def _tag(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, np.ndarray) else str(value)
+
+
+def _whole_metres(values: npt.NDArray[np.floating], path: Path) -> npt.NDArray[np.floating]:
+    whole = np.rint(values)
+    # Also infinity does not fit.
+    beyond = np.abs(whole) > -_INT16_NODATA - 1
+    if beyond.any():
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                expected="values from -32767 to 32767 for int16",
+                found=f"{values[beyond][0]:g}",
+                remedy="write float32",
+            )
+        )
+    return np.where(np.isnan(whole), _INT16_NODATA, whole)
+
+
+@contextmanager
+def workplace(path: Path) -> Iterator[Path]:
+    """Give a folder beside a product's place to build it in, which is gone in the end.
+
+    Raises
+    ------
+    InvalidDataError
+        The place is full, or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True
+        ) as folder:
+            yield Path(folder)
+    except (OSError, RuntimeError) as error:  # HDF5 raises either, GDAL its own OSError
+        reason = next((text for text in _UNWRITABLE if text in _chain(error)), None)
+        if reason is None:
+            raise
+        raise InvalidDataError(
+            Fault(
+                str(path),
+                expected="a folder with room that can be written",
+                found=f"{reason.lower()}; nothing was written",
+                remedy="make room, or choose another folder",
+            )
+        ) from error
+
+
+def _chain(error: BaseException | None) -> str:
+    """What an error says, and what those say that led to it."""
+    return "" if error is None else f"{error}\n{_chain(error.__cause__ or error.__context__)}"
 
 
 def write_resampled(
@@ -725,8 +900,12 @@ def _require_xy(raster: xr.DataArray) -> None:
         )
 
 
-def sample(grid: xr.DataArray, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Bilinear values of a raster at points.
+def sample(
+    grid: xr.DataArray, x: npt.ArrayLike, y: npt.ArrayLike, method: Method = "linear"
+) -> npt.NDArray[np.float64]:
+    """Values of a raster at points.
+
+    A raster that is not in memory is read in parts, each once, and only where there are points.
 
     Parameters
     ----------
@@ -734,6 +913,8 @@ def sample(grid: xr.DataArray, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArra
         One band, ``(y, x)``; y in either direction.
     x, y
         Coordinates of n points, in the CRS of the grid.
+    method
+        ``"nearest"``, ``"linear"`` (bilinear) or ``"cubic"``, as in :func:`interpolate`.
 
     Returns
     -------
@@ -755,22 +936,52 @@ def sample(grid: xr.DataArray, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArra
     if grid.ndim != 2:
         raise ValueError(f"expected one band, (y, x), found dimensions {grid.dims}")
     xmin, ymin, xmax, ymax = bounds_of(grid)
-    inside = (x >= xmin) & (x <= xmax) & (y >= ymin) & (y <= ymax)
+    axes = _axes(grid)
+    nodata = grid.rio.nodata
     values = np.full(x.shape, np.nan)
-    if not inside.any():
-        return values
-    columns, rows = (
-        _taps((points[inside] - first) / step, count, "linear")
-        for points, (first, step, count) in zip((x, y), _axes(grid), strict=True)
-    )
-    across, down = _span([columns]), _span([rows])
-    block = _read(grid, down, across, grid.rio.nodata)
-    total = np.zeros(int(inside.sum()))
-    for row, row_weight in zip(rows[0] - down.start, rows[1], strict=True):
-        for column, column_weight in zip(columns[0] - across.start, columns[1], strict=True):
-            total += row_weight * column_weight * block[row, column]
-    values[inside] = total
+    inside = np.flatnonzero((x >= xmin) & (x <= xmax) & (y >= ymin) & (y <= ymax))
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+        for some in _by_pane(grid, inside, x, y):
+            columns, rows = (
+                _taps((points[some] - first) / step, count, method)
+                for points, (first, step, count) in zip((x, y), axes, strict=True)
+            )
+            across, down = _span([columns]), _span([rows])
+            block = _read(grid, down, across, nodata)
+            total = np.zeros(some.size)
+            for row, row_weight in zip(rows[0] - down.start, rows[1], strict=True):
+                for column, column_weight in zip(
+                    columns[0] - across.start, columns[1], strict=True
+                ):
+                    total += row_weight * column_weight * block[row, column]
+            values[some] = total
     return values
+
+
+def _by_pane(
+    grid: xr.DataArray,
+    numbers: npt.NDArray[np.intp],
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+) -> Iterator[npt.NDArray[np.intp]]:
+    """Numbers of points that lie near each other: in one pane, of whole blocks of the file."""
+    (x_first, x_step, columns), (y_first, y_step, rows) = _axes(grid)
+    width = min(columns, _whole_blocks(block_of(grid, "x"), _PANE))
+    height = min(rows, _whole_blocks(block_of(grid, "y"), max(1, _PANE * _PANE // width)))
+    if width < columns or height < rows:
+        pane = ((y[numbers] - y_first) / y_step + 0.5) // height
+        pane *= columns // width + 2
+        pane += ((x[numbers] - x_first) / x_step + 0.5) // width
+        pane = pane.astype(np.int32)
+        numbers = numbers[np.argsort(pane, kind="stable")]
+        sizes = np.unique(pane, return_counts=True)[1]
+    else:
+        sizes = np.array([numbers.size])
+    start = 0
+    for size in sizes.tolist():
+        for begin in range(start, start + size, _POINTS):
+            yield numbers[begin : min(begin + _POINTS, start + size)]
+        start += size
 
 
 def interpolate(

@@ -548,7 +548,7 @@ def grounded(
     """
     if buffer < 0:
         raise ValueError(f"buffer {buffer} must not be negative")
-    ice, crs = _gshhg() if grounding_line is None else _grounded_ice(grounding_line)
+    ice, crs = _gshhg() if grounding_line is None else grounded_ice(grounding_line)
     _require_crs_of(windows, crs, "the grounding line")
     if len(windows) == 0:
         return windows
@@ -565,10 +565,18 @@ def grounded(
     return windows[kept]
 
 
-def _grounded_ice(
+def grounded_ice(
     grounding_line: gpd.GeoDataFrame | str | os.PathLike[str],
 ) -> tuple[shapely.MultiPolygon, CRS]:
-    """Polygons of grounded ice as one, and their CRS."""
+    """Read the polygons of grounded ice as one, and their CRS.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    InvalidDataError
+        It holds no polygons, or polygons in degrees without a CRS.
+    """
     name = "grounding line"
     if not isinstance(grounding_line, gpd.GeoDataFrame):
         name = str(grounding_line)

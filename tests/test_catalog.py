@@ -29,6 +29,7 @@ from deepbedmap.errors import InvalidDataError, MissingDataError
 GENERATED = [
     "catalog/catalog.yml",
     "catalog/open.yml",
+    "catalog/products.yml",
     "catalog/training.yml",
     *(
         f"{kind}"
@@ -478,7 +479,7 @@ def test_fetch_gets_the_files_of_a_repository_of_ones_own_and_puts_them_beside_i
     catalog.build(registry.load(own), root=own)
     opened = intake.open_catalog(own / "catalog" / "catalog.yml")
     listed = [list(opened[folder]) for folder in opened]
-    assert listed == [["bed", "bed_points"], [], [], [], ["tiles"]]
+    assert listed == [["bed", "bed_points"], [], [], [], ["tiles"], ["bed"]]
     with pytest.raises(MissingDataError, match="deepbedmap fetch MadeUp2020"):
         opened.highres["bed_points"](fetch=False).read()
     points = opened.highres["bed_points"](fetch=True).read()

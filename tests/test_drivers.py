@@ -262,7 +262,7 @@ def test_a_training_set_is_sought_under_its_path_then_in_the_data_folder(tmp_pat
     path.rename(place)
     found = pickle.loads(pickle.dumps(source)).to_dask()  # noqa: S301
     assert found.identical(training_sets.open_training_set(place))
-    with pytest.raises(InvalidDataError, match="expected a training set on this machine"):
+    with pytest.raises(InvalidDataError, match="expected what `deepbedmap tiles` made on this"):
         TilesSource("https://a.org/training/tiles.zarr").read()
 
 

@@ -53,6 +53,18 @@ def test_the_benchmark_runs_small_where_only_torch_and_numpy_are(tmp_path: Path)
         assert way["median_epoch_seconds"] > 0
         assert re.search(rf"^\| {name} \| \d+\.\d+ s \|", done.stdout, re.MULTILINE)
     assert "convolution" in result["profile"]["top"][0]["name"]
+    predicted = result["prediction"]["ways"]
+    assert list(predicted) == [
+        "package, bfloat16, 1 GB",
+        "package, bfloat16, free memory",
+        "plain, float32",
+    ]
+    for name, way in predicted.items():
+        assert "failure" not in way, way
+        assert re.search(rf"^\| {name} \| \d+\.\d+ s \|", done.stdout, re.MULTILINE)
+    assert predicted["package, bfloat16, 1 GB"]["cells"] == 16 * 20 * 28
+    assert predicted["plain, float32"]["tiles"] == 6
+    assert result["prediction"]["operations"] > 0
 
 
 def test_the_plain_network_is_the_packages(plain_step: ModuleType) -> None:

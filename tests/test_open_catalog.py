@@ -161,6 +161,7 @@ def test_a_catalog_over_http_lists_and_reads_what_its_repository_has(remote, dat
         "misc": ["surface"],
         "open": ["surface"],
         "training": ["tiles"],
+        "products": ["bed"],
     }
     source = opened.highres["bed_points"]
     assert source.metadata["citekey"] == "MadeUp2020"

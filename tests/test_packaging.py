@@ -115,7 +115,7 @@ except FileNotFoundError as error:
     assert Path(root).name == "_repository"
     assert Path(root).is_relative_to(installed.parents[1])
     assert data_dir == str(cache / "deepbedmap")
-    assert names.startswith("highres lowres misc open training bedmap2_bed ")
+    assert names.startswith("highres lowres misc open training products bedmap2_bed ")
     assert citekey == "Bingham2018PIG"
     path = cache / "deepbedmap" / "lowres" / "bedmap2_bed.tif"
     assert missing == f"{path}: not there; `deepbedmap fetch Fretwell2013BEDMAP2` gets it"

@@ -173,6 +173,9 @@ def test_of_a_grid_and_its_layers_the_grid_is_opened(tmp_path):
     assert (rasters.open_raster(path, "count") == 1).all()
     layers["other"] = plane_raster(40, 50)
     path = rasters.write_netcdf(layers, tmp_path / "grid.nc")
+    assert rasters.open_raster(path).name == "z"
+    layers["other"].attrs["ancillary_variables"] = "count"
+    path = rasters.write_netcdf(layers, tmp_path / "grid.nc")
     with pytest.raises(InvalidDataError, match=r"one of count, other, spread, z, found none cho"):
         rasters.open_raster(path)
 

@@ -23,7 +23,7 @@ def deformable_conv2d(
     offset: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    padding: int = 0,
+    padding: int | Sequence[int] = 0,
 ) -> Tensor:
     """Convolution whose taps are moved by an offset that differs from cell to cell.
 
@@ -37,15 +37,16 @@ def deformable_conv2d(
     x
         (n, c, h, w), any floating dtype.
     offset
-        (n, 2k, H, W) in cells, k = kernel rows times kernel columns, H = h + 2 padding - kernel
-        rows + 1, W likewise: first the k horizontal offsets (positive to the right; kernel
-        row-major), then the k vertical ones (positive downward).
+        (n, 2k, H, W) in cells, k = kernel rows times kernel columns, H = h + top and bottom padding
+        - kernel rows + 1, W likewise: first the k horizontal offsets (positive to the right;
+        kernel row-major), then the k vertical ones (positive downward).
     weight
         (out, c, kernel rows, kernel columns).
     bias
         (out,)
     padding
-        Cells of zeros added on each side.
+        Cells of zeros added on each side, or left, right, above and below. Below zero, cells at
+        that edge are seen by the taps alone.
 
     Returns
     -------
@@ -74,7 +75,9 @@ def deformable_conv2d(
     n, channels, height, width = x.shape
     out_channels, weight_channels, rows, columns = weight.shape
     taps = rows * columns
-    out_height, out_width = height + 2 * padding - rows + 1, width + 2 * padding - columns + 1
+    padding = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
+    out_height = height + padding[2] + padding[3] - rows + 1
+    out_width = width + padding[0] + padding[1] - columns + 1
     if weight_channels != channels:
         raise ValueError(f"weight: expected {channels} input channels, found {weight_channels}")
     if offset.shape != (n, 2 * taps, out_height, out_width):
@@ -83,14 +86,14 @@ def deformable_conv2d(
 
     # The taps come last, so that a row of the sampled matrix is one output cell. The offset is
     # limited to where every position lies outside already, lest it overflow an integer.
-    beyond = 2 * (height + width + rows + columns + padding)
+    beyond = 2 * (height + width + rows + columns + sum(map(abs, padding)))
     offset = offset.clamp(-beyond, beyond).permute(0, 2, 3, 1)
     whole = offset.detach().floor()
     fraction = offset - whole
     whole = whole.long()
 
-    steps_down = torch.arange(rows, device=x.device).repeat_interleave(columns) - padding
-    steps_right = torch.arange(columns, device=x.device).repeat(rows) - padding
+    steps_down = torch.arange(rows, device=x.device).repeat_interleave(columns) - padding[2]
+    steps_right = torch.arange(columns, device=x.device).repeat(rows) - padding[0]
     left = whole[..., :taps] + torch.arange(out_width, device=x.device)[:, None] + steps_right
     top = whole[..., taps:] + torch.arange(out_height, device=x.device)[:, None, None] + steps_down
     # One ring of zeros around x stands for all that is outside.
@@ -175,9 +178,12 @@ class DeformableConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, in_channels, h, w) to (n, out_channels, h, w)."""
-        conv = self.deform_conv
+        return self.sample(x, self.offset_conv(x), int(self.deform_conv.padding[0]))
+
+    def sample(self, x: Tensor, offset: Tensor, padding: int | Sequence[int]) -> Tensor:
+        """Convolve at given offsets, as :func:`deformable_conv2d` does."""
         return deformable_conv2d(
-            x, self.offset_conv(x), conv.weight, conv.bias, padding=int(conv.padding[0])
+            x, offset, self.deform_conv.weight, self.deform_conv.bias, padding=padding
         )
 
 
@@ -266,15 +272,30 @@ class InputBlock(nn.Module):
         """Map grids of h x w, 10h x 10w, 2h x 2w and h x w cells to (n, 4 features, h-2, w-2).
 
         ``present`` (n, 3) says which of w1, w2 and w3 are there: the values of the others are
-        never used, not even if they are NaN.
+        never used, not even if they are NaN. As maps (n, 3, h-2, w-2) it says so for each cell of
+        the output: where an input is absent, its channels are those of an absent input.
         """
-        w1, w2, w3 = zero_absent((w1, w2, w3), present)
+        mapped = present is not None and present.ndim == 4
+        if mapped:
+            w1, w2, w3 = (grid.nan_to_num(0.0) for grid in (w1, w2, w3))
+        else:
+            w1, w2, w3 = zero_absent((w1, w2, w3), present)
         seen = [self.conv_on_X(x), self.conv_on_W1(w1), self.conv_on_W2(w2), self.conv_on_W3(w3)]
-        if present is not None and self.absent is not None:
-            for place in range(3):
-                missing = (~present[:, place]).to(self.absent.dtype).view(-1, 1, 1, 1)
+        if present is None:
+            return torch.cat(seen, dim=1)
+        convs = (self.conv_on_W1, self.conv_on_W2, self.conv_on_W3)
+        for place, conv in enumerate(convs):
+            channels = seen[place + 1]
+            here = present[:, place].view(-1, 1, *present.shape[2:] if mapped else (1, 1))
+            if mapped and conv.bias is not None:
+                # What the convolution of zeros gives.
+                nothing = conv.bias.view(1, -1, 1, 1).to(channels.dtype)
+                channels = torch.where(here, channels, nothing)
+            if self.absent is not None:
+                missing = (~here).to(self.absent.dtype)
                 learnt = missing * self.absent[place].view(1, -1, 1, 1)
-                seen[place + 1] = seen[place + 1] + learnt.to(seen[place + 1].dtype)
+                channels = channels + learnt.to(channels.dtype)
+            seen[place + 1] = channels
         return torch.cat(seen, dim=1)
 
 

@@ -56,6 +56,9 @@ class Generator(nn.Module):
     ----------
     options : dict
         The arguments that make this network again, plain enough for JSON.
+    convolutional : bool
+        True: a domain of any size is one image, whose cells are seen alike wherever they lie.
+    flags : bool
 
     Examples
     --------
@@ -66,6 +69,8 @@ class Generator(nn.Module):
     >>> generator(x, w1, w2, w3).shape
     torch.Size([1, 1, 36, 36])
     """
+
+    convolutional = True
 
     def __init__(
         self,
@@ -94,7 +99,7 @@ class Generator(nn.Module):
             "bands": list(bands),
             "flags": flags,
         }
-        self.bands = tuple(bands)
+        self.bands, self.flags = tuple(bands), flags
         self.input_block = InputBlock(input_features, bands, flags=flags)
         self.pre_residual_conv_layer = nn.Conv2d(4 * input_features, features, 3, padding=1)
         self.residual_network = nn.Sequential(
@@ -127,7 +132,8 @@ class Generator(nn.Module):
             Snow accumulation in kg m-2 a year, 1 km cells, (n, 1, h, w).
         present
             Which of w1, w2 and w3 each tile has, bool (n, 3); by default all. The values of an
-            absent input are never used.
+            absent input are never used. Or which of them each cell of 1 km has in the 3 km around
+            it, bool (n, 3, h - 2, w - 2).
 
         Returns
         -------
@@ -141,14 +147,24 @@ class Generator(nn.Module):
             An input has another shape; the message names it.
         """
         self._check(x, w1, w2, w3, present)
-        seen = self.input_block(x, w1, w2, w3, present)
-        pre = leaky_relu(self.pre_residual_conv_layer(seen))
+        pre = self.stem(x, w1, w2, w3, present)
         y = pre + self.post_residual_conv_layer(self.residual_network(pre))
-        for conv in (self.post_upsample_conv_layer_1, self.post_upsample_conv_layer_2):
-            y = leaky_relu(conv(functional.interpolate(y, scale_factor=2, mode="nearest")))
-        y = leaky_relu(self.final_conv_layer1(y))
+        y = leaky_relu(self.final_conv_layer1(self.enlarge(y)))
         bed: Tensor = self.final_conv_layer2(y)
         return bed
+
+    def stem(
+        self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, present: Tensor | None = None
+    ) -> Tensor:
+        """Bring inputs, as :meth:`forward` takes them, to the trunk: (n, features, h-2, w-2)."""
+        seen = self.input_block(x, w1, w2, w3, present)
+        return leaky_relu(self.pre_residual_conv_layer(seen))
+
+    def enlarge(self, y: Tensor) -> Tensor:
+        """Bring the trunk's output from cells of 1 km to 250 m, (n, features, 4h, 4w)."""
+        for conv in (self.post_upsample_conv_layer_1, self.post_upsample_conv_layer_2):
+            y = leaky_relu(conv(functional.interpolate(y, scale_factor=2, mode="nearest")))
+        return y
 
     def _check(self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, present: Tensor | None) -> None:
         if x.ndim != 4 or x.shape[1] != self.bands[0] or min(x.shape[2:]) < 3:
@@ -168,7 +184,8 @@ class Generator(nn.Module):
                     f"{name}: expected shape {expected} beside x of {tuple(x.shape)}, "
                     f"found {tuple(tensor.shape)}"
                 )
-        if present is not None and (present.shape != (n, 3) or present.dtype != torch.bool):
+        shapes = ((n, 3), (n, 3, height - 2, width - 2))
+        if present is not None and (present.shape not in shapes or present.dtype != torch.bool):
             raise ValueError(
                 f"present: expected bool of shape {(n, 3)} beside x of {tuple(x.shape)}, "
                 f"found {present.dtype} of shape {tuple(present.shape)}"
@@ -231,6 +248,7 @@ class FlowAlignedGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.normalisation = _normalisation(normalisation or {})
+        self.flags = flags
         self.generator = Generator(
             num_residual_blocks,
             residual_scaling,
@@ -246,7 +264,7 @@ class FlowAlignedGenerator(nn.Module):
         # Larger weights than the published ones train in fewer steps. The first correction is
         # small, and the first offsets are none.
         for name, module in self.generator.named_modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
             if name.endswith("offset_conv"):
                 nn.init.zeros_(module.weight)
@@ -263,6 +281,11 @@ class FlowAlignedGenerator(nn.Module):
         if x.ndim != 4 or x.shape[2] != x.shape[3]:
             raise ValueError(
                 f"x: expected shape (n, 1, h, h), since tiles are turned, found {tuple(x.shape)}"
+            )
+        if present is not None and present.shape != (len(x), 3):
+            raise ValueError(
+                f"present: expected bool of shape {(len(x), 3)}, found {present.dtype} of shape "
+                f"{tuple(present.shape)}"
             )
         w1, w2, w3 = zero_absent((w1, w2, w3), present)
         east, north = w2.mean((2, 3)).unbind(1)
@@ -439,7 +462,8 @@ class Discriminator(nn.Module):
 
 def _initialise(module: nn.Module) -> None:
     """He's normal distribution times 0.1, and biases of zero, as the original was started."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
+    # A network that a checkpoint is to fill has no values; to ask for some loads half of torch.
+    if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.is_meta:
         fan_in = math.prod(module.weight.shape[1:])
         nn.init.normal_(module.weight, std=0.1 * math.sqrt(2 / fan_in))
         if module.bias is not None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from deepbedmap.inputs import PADDING, RESOLUTION, RESOLUTIONS, Inputs, cut_inputs
+from deepbedmap.model import domain
 
 if TYPE_CHECKING:
+    import torch
     import xarray as xr
 
     from deepbedmap.rasters import Bounds
@@ -25,15 +26,15 @@ def predict(
     inputs: Inputs,
     bounds: Bounds | None = None,
     *,
-    size: int = 36,
+    memory: int | None = None,
+    device: str | torch.device | None = None,
+    autocast: bool | None = None,
     batch_size: int = 32,
     provenance: dict[str, Any] | None = None,
 ) -> xr.DataArray:
-    """Predict the bed of a window.
+    """Predict the bed of a window, in memory.
 
-    The window is covered by square tiles like those of the training, each overlapping the next by
-    two thirds; where tiles overlap they are averaged with weights that fall to zero at a tile's
-    edge (Hann), so that no seam shows.
+    How, and what gaps in the inputs do, says :func:`deepbedmap.model.domain.refine_band`.
 
     Parameters
     ----------
@@ -44,10 +45,15 @@ def predict(
     bounds
         Whole kilometres on the prior's cell edges; by default what the prior covers, less the
         1 km by which the inputs must reach beyond.
-    size
-        Width of a tile in cells of 250 m, a multiple of 4; less where the window is smaller.
+    memory
+        Bytes that may be used beside the result, as :func:`deepbedmap.model.domain.bands` takes
+        them.
+    device
+        Where to compute; by default where the network is.
+    autocast
+        Whether to compute in bfloat16; by default on a GPU.
     batch_size
-        Tiles computed at once.
+        Tiles computed at once, for networks that see tiles.
     provenance
         Written into the attribute of that name, as JSON. Its ``sources``, each described by
         :func:`deepbedmap.citation.describe`, are the inputs and the checkpoint.
@@ -56,51 +62,40 @@ def predict(
     -------
     DataArray
         ``z`` (y, x): bed elevation, float32 metres at 250 m, y ascending, in the CRS and on the
-        vertical datum of the prior. NaN in cells for which every tile lacks some input.
+        vertical datum of the prior. NaN where the prior has no value.
 
     Raises
     ------
     InvalidDataError
-        The window with its margin reaches beyond an input; inputs differ in CRS or datum.
+        The window with its margin reaches beyond an input; inputs differ in CRS or datum; the
+        memory is too small.
     ValueError
-        The window is not made of whole kilometres, or the tile's size is no multiple of 4.
+        The window is not made of whole kilometres.
     """
     import xarray as xr
 
     from deepbedmap import rasters
 
-    xmin, ymin, xmax, ymax = _window(bounds, rasters.bounds_of(inputs.prior))
-    columns, rows = round((xmax - xmin) / RESOLUTION), round((ymax - ymin) / RESOLUTION)
-    size = min(size, columns, rows)
-    if size < 4 or size % 4:
-        raise ValueError(f"size: expected a multiple of 4 cells, found {size}")
-    corners = [(row, column) for row in _starts(rows, size) for column in _starts(columns, size)]
-    boxes = np.array(
-        [
-            (
-                xmin + RESOLUTION * column,
-                ymax - RESOLUTION * (row + size),
-                xmin + RESOLUTION * (column + size),
-                ymax - RESOLUTION * row,
-            )
-            for row, column in corners
-        ]
-    )
-
-    bed = np.zeros((rows, columns))
-    weight = np.zeros((rows, columns))
-    taper = np.hanning(size + 2)[1:-1]
-    taper = taper[:, None] * taper
-    for number, tile in enumerate(_tiles(network, inputs, boxes, batch_size)):
-        if np.isfinite(tile).all():
-            row, column = corners[number]
-            part = np.s_[row : row + size, column : column + size]
-            bed[part] += taper * tile
-            weight[part] += taper
-    bed = np.divide(bed, weight, out=np.full_like(bed, np.nan), where=weight > 0)
-
+    bounds = window(inputs, bounds)
+    read, shape = reader(inputs, bounds)
+    place = next(network.parameters()).device if device is None else device
+    on_gpu = str(place).startswith("cuda")
+    options: dict[str, Any] = {
+        "device": place,
+        "autocast": on_gpu if autocast is None else autocast,
+        "memory": memory,
+        "batch_size": batch_size,
+    }
+    rows, columns = (domain.ZOOM * (cells - 2) for cells in shape)
+    bed = np.empty((rows, columns), np.float32)
+    for band in domain.bands(network, shape, **options):
+        for block in domain.refine_band(network, read, shape, band, **options):
+            height, width = block.bed.shape
+            place_in_bed = np.s_[block.top : block.top + height, block.left : block.left + width]
+            bed[place_in_bed] = block.bed
+    xmin, ymin, _, _ = bounds
     z = xr.DataArray(
-        bed[::-1].astype(np.float32),
+        bed[::-1],
         {
             "y": ymin + RESOLUTION * (np.arange(rows) + 0.5),
             "x": xmin + RESOLUTION * (np.arange(columns) + 0.5),
@@ -119,7 +114,77 @@ def predict(
     return placed
 
 
-def _window(bounds: Bounds | None, covered: Bounds) -> Bounds:
+def reader(inputs: Inputs, bounds: Bounds) -> tuple[Reader, tuple[int, int]]:
+    """Give what :func:`deepbedmap.model.domain.refine_band` reads a window by.
+
+    Parameters
+    ----------
+    inputs
+        Prior, surface, velocity and accumulation.
+    bounds
+        Of the bed, as :func:`window` gives them.
+
+    Returns
+    -------
+    Reader, tuple
+        The function, and rows and columns of the input lattice in cells of 1 km, margin included.
+
+    Raises
+    ------
+    InvalidDataError
+        The window with its margin reaches beyond an input; inputs differ in CRS or datum.
+    """
+    xmin, ymin, xmax, ymax = bounds
+    cell = RESOLUTIONS["x"]
+    # The corners show whether all is there, before a long run begins.
+    corners = [(xmin, ymax - cell, xmin + cell, ymax), (xmax - cell, ymin, xmax, ymin + cell)]
+    cut_inputs(np.array(corners), inputs)
+    rows, columns = (round((high - low) / cell) for low, high in ((ymin, ymax), (xmin, xmax)))
+    return Reader(inputs, bounds), (rows + 2, columns + 2)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Inputs of a window, by rows and columns of its input lattice."""
+
+    inputs: Inputs
+    bounds: Bounds
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Row and column of the bed's first km, counted southward and eastward from (0, 0)."""
+        xmin, _, _, ymax = self.bounds
+        # Nearest, with halves upwards: the prior's cells may lie half a kilometre off.
+        south, east = (math.floor(edge / RESOLUTIONS["x"] + 0.5) for edge in (ymax, xmin))
+        return -south, east
+
+    def __call__(
+        self, top: int, bottom: int, left: int, right: int
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Read a box of at least 3 x 3 cells, as :data:`deepbedmap.model.domain.Read` says."""
+        xmin, _, _, ymax = self.bounds
+        # The box without the margin of a cell that is read around it.
+        cell = RESOLUTIONS["x"]
+        box = (
+            xmin + cell * left,
+            ymax - cell * (bottom - 2),
+            xmin + cell * (right - 2),
+            ymax - cell * top,
+        )
+        return {name: grid[0] for name, grid in cut_inputs([box], self.inputs).items()}
+
+
+def window(inputs: Inputs, bounds: Bounds | None = None) -> Bounds:
+    """Bounds of the bed: those given, or all that the prior covers less the margin of 1 km.
+
+    Raises
+    ------
+    ValueError
+        The bounds are not made of whole cells of the prior.
+    """
+    from deepbedmap import rasters
+
+    covered = rasters.bounds_of(inputs.prior)
     if bounds is None:
         xmin, ymin, xmax, ymax = covered
         return xmin + PADDING, ymin + PADDING, xmax - PADDING, ymax - PADDING
@@ -134,22 +199,3 @@ def _window(bounds: Bounds | None, covered: Bounds) -> Bounds:
             f"the prior begins at {covered[:2]}"
         )
     return bounds
-
-
-def _starts(cells: int, size: int) -> list[int]:
-    """First cells of tiles that cover a row of cells, evenly overlapping by some two thirds."""
-    count = max(1, math.ceil(3 * (cells - size) / size) + 1)
-    return [4 * round(start / 4) for start in np.linspace(0, cells - size, count)]
-
-
-def _tiles(
-    network: nn.Module, inputs: Inputs, boxes: npt.NDArray[np.float64], batch_size: int
-) -> Iterator[npt.NDArray[np.float32]]:
-    device = next(network.parameters()).device
-    network.eval()
-    for start in range(0, len(boxes), batch_size):
-        tiles = cut_inputs(boxes[start : start + batch_size], inputs).values()
-        complete = np.all([np.isfinite(tile).all(axis=(1, 2, 3)) for tile in tiles], axis=0)
-        with torch.inference_mode():
-            beds: Tensor = network(*(torch.from_numpy(tile).to(device) for tile in tiles))
-        yield from np.where(complete[:, None, None], beds[:, 0].cpu().numpy(), np.nan)

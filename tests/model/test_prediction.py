@@ -65,12 +65,21 @@ def test_a_prediction_says_what_it_refers_to_and_was_made_from(inputs):
     assert json.loads(bed.attrs["provenance"]) == {"checkpoint": "a"}
 
 
-def test_cells_whose_inputs_have_a_gap_have_no_bed(inputs):
+def test_only_cells_without_a_prior_have_no_bed(inputs):
     holed = inputs()
     holed.surface[140:150, 140:150] = np.nan
-    bed = predict(Bicubic(), holed, size=16)
-    assert bool(np.isnan(bed.sel(x=-485_500, y=1_014_500, method="nearest")))
-    assert 0 < int(np.isnan(bed).sum()) < bed.size / 2
+    holed.prior[20, 10] = np.nan
+    bed = predict(Bicubic(), holed)
+    assert int(np.isnan(bed).sum()) == 16
+    assert bool(np.isnan(bed.sel(x=-489_500, y=1_020_500, method="nearest")))
+
+
+def test_a_window_does_not_depend_on_the_memory(inputs):
+    network = Generator(1, features=8, growth=4, input_features=4)
+    beds = [predict(network, inputs(), memory=memory) for memory in (2 * 10**8, 10**9)]
+    np.testing.assert_allclose(beds[0], beds[1], rtol=0, atol=1e-3)
+    with pytest.raises(InvalidDataError, match="memory: expected at least"):
+        predict(network, inputs(), memory=10**6)
 
 
 def test_a_window_outside_the_inputs_is_refused(inputs):
