@@ -29,6 +29,7 @@ KINDS = (
 """What :func:`check` knows."""
 
 _REGISTRY = "data_list.yml"
+_BENCHMARKS = "benchmark.yml"
 
 
 def check(paths: Paths | None = None, root: str | Path | None = None) -> list[Fault]:
@@ -88,6 +89,8 @@ def _files_of_repository(root: Path) -> dict[Path, str]:
     files = {root / _REGISTRY: "repository"}
     files |= dict.fromkeys(sorted((root / "highres").glob("*.json")), "pipeline")
     files |= dict.fromkeys(sorted((root / "validation").glob("*.[jy]*")), "schema")
+    if (benchmarks := root / "validation" / _BENCHMARKS) in files:
+        files[benchmarks] = "benchmarks"
     files |= dict.fromkeys(sorted((root / "catalog").glob("*.y*ml")), "catalog")
     readmes = (root / folder / "README.md" for folder in ("highres", "lowres", "misc"))
     return files | dict.fromkeys(filter(Path.is_file, readmes), "readme")
@@ -144,6 +147,7 @@ _KEYS = {
     "schema_type": "schema",
     "$schema": "schema",
     "sources": "catalog",
+    "benchmarks": "benchmarks",
 }
 _FOLDERS = {"highres": "pipeline", "validation": "schema", "catalog": "catalog"}
 
@@ -250,6 +254,10 @@ def _check_catalog(path: Path) -> Iterable[Fault]:
     from deepbedmap import catalog
 
     return catalog.catalog_faults(path)
+
+
+def _check_benchmarks(path: Path) -> Iterable[Fault]:
+    return schemas.faults(schemas.load(path), "benchmark")
 
 
 def _check_text(path: Path) -> Iterable[Fault]:
@@ -361,6 +369,7 @@ _CHECKS: dict[str, Callable[[Path], Iterable[Fault]]] = {
     "registry": _check_registry,
     "pipeline": _check_pipeline,
     "schema": schemas.schema_faults,
+    "benchmarks": _check_benchmarks,
     "catalog": _check_catalog,
     "readme": _check_nothing,
     "picks": _check_picks,

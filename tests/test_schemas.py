@@ -259,7 +259,8 @@ def test_numbers_and_text_are_told_apart_as_yaml_does(written):
 
 
 def test_every_schema_that_comes_with_the_package_is_valid():
-    paths = sorted((repository.root() / "validation").iterdir())
+    defined = repository.root() / "validation" / "benchmark.yml"  # what a schema is for, and none
+    paths = sorted({*defined.parent.iterdir()} - {defined})
     assert {path.suffix for path in paths} == {".json", ".yml"}
     for path in paths:
         assert schemas.schema_faults(path) == []

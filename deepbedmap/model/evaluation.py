@@ -3,66 +3,65 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.model.roughness import FEWEST, STRETCH, roughness_along
+from deepbedmap.model.scores import REPLICATES, Scores, score
+from deepbedmap.model.tracks import means, tracks
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-STRETCH = 1_250.0
-"""Length (m) of the stretches of a line within which roughness is the standard deviation."""
+    Raster: TypeAlias = "xr.DataArray | str | os.PathLike[str]"
+
+__all__ = ["STRETCH", "Scores", "evaluate"]
+
+_RELIEF = 5_000.0
+_BEDS = ("bed", "bed_topography", "z")
+_MEMBERS = "bed_members"
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Differences between a bed elevation grid and picks, grid minus pick, in metres.
-
-    Attributes
-    ----------
-    rmse, mae, bias
-        Root mean square, mean absolute and mean difference.
-    roughness_ratio
-        Standard deviation of elevation within stretches of 1.25 km of a line, mean over the
-        stretches: that of the grid, sampled at the picks, over that of the picks themselves. One
-        is as rough as the survey, whose noise counts as roughness. NaN where no line has a
-        stretch of three picks, the picks are all level, or have no lines.
-    picks
-        Picks that were compared.
-    outside
-        Picks that were not, because the grid has no value there.
-    """
-
-    rmse: float
-    mae: float
-    bias: float
-    roughness_ratio: float
-    picks: int
-    outside: int
-
-
-def evaluate(dem: xr.DataArray | str | os.PathLike[str], points: pd.DataFrame) -> Scores:
+def evaluate(
+    dem: Raster,
+    points: pd.DataFrame,
+    *,
+    strata: Mapping[str, npt.ArrayLike] | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Scores:
     """Score a bed elevation grid against picks.
 
     Parameters
     ----------
     dem
-        Bed elevation (y, x) in metres, or the raster file that holds it; sampled bilinearly at
-        each pick.
+        Bed elevation (y, x) in metres, or the raster file that holds it, of whose layers ``bed`` is
+        taken; sampled bilinearly at each pick.
     points
-        Columns x, y (in the grid's CRS), z (metres) and, for the roughness, line; picks of a
-        line stand in the order in which they were flown. ``attrs["crs"]`` and
+        Columns x, y (in the grid's CRS), z (metres) and, for the roughness and the intervals, line;
+        picks of a line stand in the order in which they were flown. ``attrs["crs"]`` and
         ``attrs["vertical_datum"]`` are compared with the grid's.
+    strata
+        Values of each pick by which scores are told apart: ``distance``, ``speed`` or ``relief``,
+        in the classes of :data:`deepbedmap.model.scores.CLASSES`.
+    replicates, seed
+        Of the bootstrap over flight lines: see :func:`deepbedmap.model.scores.score`.
 
     Raises
     ------
     InvalidDataError
         The two differ in CRS or vertical datum; no pick lies where the grid has a value; a pick
-        is not finite.
+        is not finite; the file has no CRS or, being no NetCDF or Zarr, states no nodata.
+
+    Notes
+    -----
+    A file is read in parts, where there are picks. 10 million picks take about 1.5 GB.
 
     Examples
     --------
@@ -76,47 +75,207 @@ def evaluate(dem: xr.DataArray | str | os.PathLike[str], points: pd.DataFrame) -
     """
     from deepbedmap import rasters
 
-    if isinstance(dem, str | os.PathLike):
-        dem = rasters.open_raster(dem)
-    attributes = points.attrs
-    rasters.require_reference("picks", attributes.get("crs"), attributes.get("vertical_datum"), dem)
-    x, y, z = (points[column].to_numpy(float) for column in ("x", "y", "z"))
-    if not all(np.isfinite(values).all() for values in (x, y, z)):
+    bed = open_bed(dem)
+    said = points.attrs
+    rasters.require_reference("picks", said.get("crs"), said.get("vertical_datum"), bed)
+    x, y, _ = places_of(points)
+    sampled = rasters.sample(bed, x, y)
+    known = np.isfinite(sampled)
+    require_some(known, rasters.name_of(bed), bed)
+    return score_at(points, sampled, known, strata, replicates, seed)
+
+
+def places_of(points: pd.DataFrame) -> list[npt.NDArray[np.float64]]:
+    """Columns x, y and z of picks, all of them finite."""
+    places = [points[column].to_numpy(np.float64) for column in ("x", "y", "z")]
+    if not len(points):
+        raise InvalidDataError(
+            Fault("picks", expected="some", found="none", remedy="choose others, or a larger box")
+        )
+    if not all(np.isfinite(values).all() for values in places):
         raise InvalidDataError(
             Fault("picks", expected="finite x, y and z", found="NaN or infinity", remedy="drop it")
         )
-    sampled = rasters.sample(dem, x, y)
-    known = np.isfinite(sampled)
+    return places
+
+
+def require_some(known: npt.NDArray[np.bool_], name: str, bed: xr.DataArray) -> None:
+    """Refuse a bed that has no value at any of the picks."""
+    from deepbedmap import rasters
+
     if not known.any():
         raise InvalidDataError(
             Fault(
-                rasters.name_of(dem),
+                name,
                 expected="values at the picks",
-                found=f"none at any of {len(points)}; the grid's bounds are "
-                f"{rasters.bounds_of(dem)}",
+                found=f"none at any of {known.size}; the grid's bounds are "
+                f"{rasters.bounds_of(bed)}",
                 remedy="check that grid and picks cover the same place",
             )
         )
-    difference = sampled[known] - z[known]
-    ratio = float("nan")
-    if "line" in points:
-        ratio = _roughness_ratio(points.assign(grid=sampled)[known])
-    return Scores(
-        rmse=float(np.sqrt(np.mean(difference**2))),
-        mae=float(np.mean(np.abs(difference))),
-        bias=float(np.mean(difference)),
-        roughness_ratio=ratio,
-        picks=int(known.sum()),
-        outside=int((~known).sum()),
+
+
+def score_at(
+    points: pd.DataFrame,
+    sampled: npt.NDArray[np.float64],
+    known: npt.NDArray[np.bool_],
+    strata: Mapping[str, npt.ArrayLike] | None,
+    replicates: int,
+    seed: int,
+) -> Scores:
+    """Score what a grid says at the picks that are known."""
+    lines, stretches = None, None
+    named = with_lines(points)
+    if named is not None:
+        lines = named["line"].cat.codes.to_numpy()
+        rough = roughness_along(named.assign(grid=np.where(known, sampled, np.nan)))
+        stretches = tuple(
+            rough["line"].cat.codes.to_numpy() if name == "line" else rough[name].to_numpy()
+            for name in ("line", "grid", "z")
+        )
+        del rough
+    whole = slice(None) if known.all() else known
+    return score(
+        sampled[whole],
+        points["z"].to_numpy(np.float64)[whole],
+        None if lines is None else lines[whole],
+        stretches,  # type: ignore[arg-type]
+        outside=int(known.size - known.sum()),
+        strata={name: np.asarray(values)[whole] for name, values in (strata or {}).items()},
+        replicates=replicates,
+        seed=seed,
     )
 
 
-def _roughness_ratio(picks: pd.DataFrame) -> float:
-    picks = picks.assign(line=picks["line"].astype("category").cat.codes)
-    picks = picks.sort_values("line", kind="stable")
-    moved = picks.groupby("line")[["x", "y"]].diff().fillna(0)
-    picks["along"] = (moved["x"] ** 2 + moved["y"] ** 2) ** 0.5
-    along = picks.groupby("line")["along"].cumsum()
-    stretches = picks.groupby(["line", along.floordiv(STRETCH).rename("stretch")])
-    deviation = stretches[["grid", "z"]].std(ddof=0)[stretches.size() >= 3].mean()
-    return float(deviation["grid"] / deviation["z"]) if deviation["z"] > 0 else float("nan")
+def with_lines(points: pd.DataFrame) -> pd.DataFrame | None:
+    """Places of picks with a category of lines: of one name from two surveys they are two."""
+    import pandas as pd
+
+    if "line" not in points or points["line"].isna().any():
+        return None
+    line = pd.Categorical(points["line"])
+    if "source" in points and (points["source"] != points["source"].iloc[0]).any():
+        survey = pd.Categorical(points["source"])
+        codes = survey.codes.astype(np.int64) * len(line.categories) + line.codes
+        line = pd.Categorical(pd.factorize(codes)[0])
+    named = points[["x", "y", "z"]].assign(line=line)
+    named.attrs = {key: value for key, value in points.attrs.items() if key == "crs"}
+    return named
+
+
+def relief_along(points: pd.DataFrame, length: float = _RELIEF) -> npt.NDArray[np.float64]:
+    """Relief around each pick: standard deviation of the bed in stretches of its line.
+
+    Parameters
+    ----------
+    points
+        Columns x, y, z in metres and line.
+    length
+        Of the stretches, in metres.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n,) metres; NaN in stretches of fewer than three picks.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> x = [0.0, 100, 200, 9000]
+    >>> relief_along(pd.DataFrame({"x": x, "y": 0.0, "z": [-3.0, 0, 3, 7], "line": "a"})).round(3)
+    array([2.449, 2.449, 2.449,   nan])
+    """
+    named = with_lines(points)
+    if named is None:
+        return np.full(len(points), np.nan)
+    row, line, distance, _ = tracks(named)
+    stretch = np.floor_divide(distance, length)
+    new = (np.diff(line, prepend=-1) != 0) | (np.diff(stretch, prepend=-1) != 0)
+    first = np.flatnonzero(new)
+    count = np.diff(first, append=line.size)
+    z = named["z"].to_numpy(np.float64)[row]
+    deviation = np.sqrt(means((z - np.repeat(means(z, first), count)) ** 2, first))
+    relief = np.empty(len(points))
+    relief[row] = np.repeat(np.where(count >= FEWEST, deviation, np.nan), count)
+    return relief
+
+
+def speed_at(points: pd.DataFrame, velocity: Raster) -> npt.NDArray[np.float64]:
+    """Ice speed at picks, in the units of the velocity; NaN where that has a gap.
+
+    Parameters
+    ----------
+    points
+        Columns x and y in metres.
+    velocity
+        Two bands, of components along x and y; a NetCDF file with vx and vy; or one band of speed.
+    """
+    from deepbedmap import rasters
+
+    if isinstance(velocity, str | os.PathLike):
+        velocity = rasters.open_raster(velocity, rasters.velocity_components(velocity))
+    rasters.require_reference("picks", points.attrs.get("crs"), None, velocity)
+    x, y = (points[axis].to_numpy(np.float64) for axis in "xy")
+    parts = [rasters.sample(band, x, y) for band in _each(velocity)[:2]]
+    speed: npt.NDArray[np.float64] = np.hypot(*parts) if len(parts) == 2 else np.abs(parts[0])
+    return speed
+
+
+def open_bed(dem: Raster) -> xr.DataArray:
+    """Open the bed of a product, a grid or any raster file of one; see :func:`evaluate`."""
+    from deepbedmap import rasters
+
+    if not isinstance(dem, str | os.PathLike):
+        return dem
+    names = _layers(Path(dem))
+    variable = next((name for name in _BEDS if name in names), None)
+    bed = rasters.open_raster(dem, variable, bands=1 if not names else None)
+    if not names and bed.rio.encoded_nodata is None and bed.rio.nodata is None:
+        raise InvalidDataError(
+            Fault(
+                str(dem),
+                field="nodata",
+                expected="a value that marks a missing one",
+                found="none, so that gaps cannot be told from beds",
+                remedy="state it: gdal_edit.py -a_nodata VALUE",
+            )
+        )
+    return bed
+
+
+def open_members(dem: Raster) -> list[xr.DataArray]:
+    """Open the members of an ensemble that a product holds; none where it holds none."""
+    from deepbedmap import rasters
+
+    if not isinstance(dem, str | os.PathLike) or _MEMBERS not in _layers(Path(dem)):
+        return []
+    members = rasters.open_raster(dem, _MEMBERS)
+    return _each(members)
+
+
+def _each(raster: xr.DataArray) -> list[xr.DataArray]:
+    """The bands of a raster."""
+    if raster.ndim == 2:
+        return [raster]
+    dim = raster.dims[0]
+    return [raster.isel({dim: number}, drop=True) for number in range(raster.sizes[dim])]
+
+
+def _layers(path: Path) -> set[str]:
+    """Names of the variables of a NetCDF or Zarr product; none of other files."""
+    if path.is_dir():
+        import zarr
+
+        try:
+            return {name for name, _ in zarr.open_group(path, mode="r").arrays()}
+        except (OSError, ValueError, KeyError):
+            return set()  # open_raster says what is wrong with it
+    if path.suffix.lower() in (".nc", ".nc4", ".h5") and path.is_file():
+        import h5netcdf
+
+        try:
+            with h5netcdf.File(path) as file:
+                return set(file.variables)
+        except (OSError, ValueError):
+            return set()
+    return set()

@@ -9,7 +9,7 @@ import xarray as xr
 
 from deepbedmap import rasters
 from deepbedmap.errors import InvalidDataError
-from deepbedmap.model.evaluation import evaluate
+from deepbedmap.model.evaluation import evaluate, relief_along
 
 
 def plane(east: float = 0.0, north: float = 0.0, offset: float = 0.0) -> xr.DataArray:
@@ -96,3 +96,58 @@ def test_picks_that_the_grid_does_not_cover_are_refused():
 def test_picks_that_are_not_finite_are_refused():
     with pytest.raises(InvalidDataError, match="finite"):
         evaluate(plane(), line([1.0, np.nan]))
+
+
+@pytest.mark.parametrize("chunks", [None, {"x": 7, "y": 9}], ids=["a file", "dask"])
+def test_a_grid_is_read_in_parts_with_no_seam_between_them(tmp_path, monkeypatch, chunks):
+    random = np.random.default_rng(0)
+    grid = plane().copy(data=random.normal(0, 100, (80, 80))).astype("float32")
+    picks = pd.DataFrame(random.uniform(-500, 20_500, (3_000, 3)), columns=["x", "y", "z"])
+    whole = rasters.sample(grid, picks["x"], picks["y"])
+    path = rasters.write_geotiff(grid, tmp_path / "bed.tif")
+    read = rasters.open_raster(path) if chunks is None else grid.chunk(chunks)
+    read.encoding["preferred_chunks"] = {"x": 16, "y": 16}
+    reads = []
+    monkeypatch.setattr(rasters, "_PANE", 16)
+    monkeypatch.setattr(rasters, "_POINTS", 100)
+    plainly = rasters._read
+    monkeypatch.setattr(rasters, "_read", lambda *a: reads.append(a[1:3]) or plainly(*a))
+    np.testing.assert_array_equal(rasters.sample(read, picks["x"], picks["y"]), whole)
+    assert len(reads) >= 25
+    assert max(s.stop - s.start for read in reads for s in read) <= 18
+
+
+def test_points_are_sampled_bicubically_as_a_lattice_is():
+    random = np.random.default_rng(0)
+    grid = plane().copy(data=random.normal(0, 100, (80, 80)))
+    x, y = random.uniform(1_000, 19_000, (2, 20))
+    lattice = rasters.interpolate(grid, x, y, "cubic")
+    np.testing.assert_allclose(rasters.sample(grid, x, y, "cubic"), np.diag(lattice), rtol=1e-12)
+
+
+def test_relief_is_that_of_the_stretch_of_the_pick_s_own_line():
+    low, rough = line(np.zeros(60), name="low"), line(100.0 * (np.arange(60) % 2), name="rough")
+    picks = pd.concat([low, rough]).sort_index(kind="stable")
+    relief = relief_along(picks)
+    np.testing.assert_allclose(relief[picks["line"] == "low"], 0)
+    np.testing.assert_allclose(relief[picks["line"] == "rough"], 50, rtol=0.01)
+
+
+def test_lines_of_one_name_from_two_surveys_are_two():
+    picks = pd.concat([line(np.zeros(10)), line(np.ones(10))], ignore_index=True)
+    assert evaluate(plane(), picks).lines == 1
+    assert evaluate(plane(), picks.assign(source=["one"] * 10 + ["two"] * 10)).lines == 2
+
+
+def test_no_picks_at_all_are_refused():
+    with pytest.raises(InvalidDataError, match="expected some, found none"):
+        evaluate(plane(), line([]))
+
+
+def test_a_raster_without_nodata_is_refused_but_not_netcdf(tmp_path):
+    grid = plane(0.001).astype("float32")
+    grid.rio.to_raster(tmp_path / "bed.tif")
+    with pytest.raises(InvalidDataError, match="field nodata"):
+        evaluate(tmp_path / "bed.tif", line([1.0, 2.0]))
+    path = rasters.write_netcdf(grid, tmp_path / "bed.nc")
+    assert evaluate(path, line([1.0, 2.0])).picks == 2

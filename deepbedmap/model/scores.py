@@ -1,0 +1,402 @@
+"""Scores of a bed at picks: what they are, how sure they are, and in what kind of place."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles of the error that are told."""
+
+REPLICATES = 1_000
+"""Resamples of the flight lines behind an interval."""
+
+LEVEL = 0.95
+"""Share of the resamples that lie within an interval."""
+
+CLASSES: dict[str, tuple[float, ...]] = {
+    "distance": (0, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, math.inf),
+    "speed": (0, 10, 50, 200, 1_000, math.inf),
+    "relief": (0, 25, 50, 100, 200, math.inf),
+}
+"""Edges of the classes in which scores are told apart: metres to the nearest training pick, metres
+a year of ice speed, and metres of standard deviation of the bed."""
+
+_BINS = 512
+_TABLE = 8_000_000  # cells of the tables that a bootstrap works with: 64 MB
+_AT_ONCE = 1_000_000  # picks of an ensemble
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From where to where 95 % of the resamples of the flight lines lie (percentiles)."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Differences between a bed elevation grid and picks, grid minus pick, in metres.
+
+    Attributes
+    ----------
+    rmse, mae, bias
+        Root mean square, mean absolute and mean difference.
+    roughness_ratio
+        Standard deviation of elevation within stretches of 1.25 km of a line, mean over the
+        stretches: that of the grid, sampled at the picks, over that of the picks themselves. One
+        is as rough as the survey, whose noise counts as roughness. NaN where no line has a
+        stretch of three picks, the picks are all level, or have no lines.
+    picks
+        Picks that were compared.
+    outside
+        Picks that were not, because the grid has no value there.
+    bias_removed_rmse
+        Root mean square difference once the bias is taken off: the standard deviation.
+    r2
+        Coefficient of determination: one less the squared differences over the squared deviations
+        of the picks from their mean. Negative where the picks' mean would be the better bed; NaN
+        where the picks are all level.
+    quantiles
+        Of the difference, by :data:`QUANTILES` as text (``"0.05"``).
+    lines
+        Flight lines of the picks that were compared; 0 where the picks name none.
+    intervals
+        By the names above, ``quantile_0.05`` and so on: where 95 % of 1,000 resamples of the
+        lines lie. Picks of a line stand or fall together, since their errors are alike; from
+        fewer than two lines there is no interval.
+    remark
+        Why there is no interval, where there is none.
+    strata
+        The same for the picks in classes of :data:`CLASSES`, where these were asked for.
+    """
+
+    rmse: float
+    mae: float
+    bias: float
+    roughness_ratio: float
+    picks: int
+    outside: int
+    bias_removed_rmse: float
+    r2: float
+    quantiles: dict[str, float]
+    lines: int
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    remark: str | None = None
+    strata: dict[str, list[Stratum]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Scores in one class, from ``low`` up to, but without, ``high``.
+
+    ``high`` is None where the class is open, and both are None of the picks for which nothing says
+    which class they are in. ``scores`` is None where the class has no picks.
+    """
+
+    low: float | None
+    high: float | None
+    picks: int
+    scores: Scores | None
+
+
+@dataclass(frozen=True)
+class EnsembleScores:
+    """How well the members of an ensemble together tell the bed at picks.
+
+    The noise of the picks is not allowed for: it lowers the coverage, and is part of the skill.
+
+    Attributes
+    ----------
+    members, picks
+        Of the ensemble; picks at which all members have a value.
+    crps
+        Continuous ranked probability score in metres, mean over the picks, of the members' own
+        distribution. It is smaller where a bed is both near and sure; of one member it is the MAE.
+    crps_fair
+        The same, with the members taken as a sample of a larger ensemble (Ferro 2014, doi
+        10.1002/qj.2270); None of one member.
+    spread, skill
+        Root mean variance of the members (over members less one), and RMSE of their mean, in
+        metres.
+    spread_skill_ratio
+        ``sqrt((m + 1) / m) * spread / skill`` of m members: 1 where the picks could be one of the
+        members, less where the ensemble is too sure (Fortin et al. 2014, doi
+        10.1175/JHM-D-14-0008.1).
+    coverage_90
+        Share of picks between the members' 5 % and 95 % quantiles (linear between members). Few
+        members reach less than 0.9 even if they are right: of a uniform distribution
+        ``0.9 (m - 1) / (m + 1)``.
+    by_spread
+        Spread, skill and number of picks, in five classes of equal numbers by spread.
+    """
+
+    members: int
+    picks: int
+    crps: float
+    crps_fair: float | None
+    spread: float
+    skill: float
+    spread_skill_ratio: float
+    coverage_90: float
+    by_spread: list[dict[str, float]]
+
+
+def score(
+    grid: npt.ArrayLike,
+    z: npt.ArrayLike,
+    lines: npt.ArrayLike | None = None,
+    stretches: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike] | None = None,
+    *,
+    outside: int = 0,
+    strata: Mapping[str, npt.ArrayLike] | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Scores:
+    """Score beds at picks.
+
+    Parameters
+    ----------
+    grid, z
+        (n,) metres: what a grid says at the picks, and the picks.
+    lines
+        (n,) number of the line of each pick; None where the picks have no lines.
+    stretches
+        Of each stretch of a line (k,): the number of its line, and the roughness of grid and of
+        picks in metres, as :func:`deepbedmap.model.roughness.roughness_along` gives it.
+    outside
+        Picks that the grid has no value for.
+    strata
+        By names of :data:`CLASSES`: a value (n,) of each pick, NaN where it is not known.
+    replicates, seed
+        Of the bootstrap (Efron & Tibshirani 1993, doi 10.1201/9780429246593): whole lines are
+        drawn with replacement, as many as there are. Quantiles of the resamples are exact to 1 in
+        512 of the picks.
+
+    Raises
+    ------
+    ValueError
+        There are no picks, or no classes of a name in ``strata``.
+
+    Examples
+    --------
+    >>> scores = score([1.0, 1.0, 3.0, 3.0], [0.0, 2.0, 2.0, 4.0], lines=[0, 0, 1, 1])
+    >>> scores.rmse, scores.bias, scores.bias_removed_rmse, round(scores.r2, 6), scores.lines
+    (1.0, 0.0, 1.0, 0.5, 2)
+    """
+    grid, z = np.asarray(grid, np.float64), np.asarray(z, np.float64)
+    if not z.size:
+        raise ValueError("there are no picks to score at")
+    error = grid - z
+    numbers, line = np.zeros(1, np.intp), np.zeros(0, np.intp)
+    if lines is not None:
+        numbers, line = np.unique(np.asarray(lines), return_inverse=True)
+    count = len(numbers)
+    rough = np.zeros((2, count))
+    if stretches is not None:
+        of = np.searchsorted(numbers, np.asarray(stretches[0]))
+        rough = np.stack([np.bincount(of, np.asarray(each), count) for each in stretches[1:]])
+    sums = _sums(error, z, line, count)
+    totals = _statistics(sums.sum(1), rough.sum(1), float(error.mean()))
+    ordered = np.sort(error)
+    intervals: dict[str, Interval] = {}
+    if count > 1:
+        drawn = _resampled(sums, rough, error, line, ordered, replicates, seed)
+        known = {name: values for name, values in drawn.items() if not np.isnan(values).all()}
+        intervals = {name: _interval(values) for name, values in known.items()}
+    return Scores(
+        **{name: float(value) for name, value in totals.items()},
+        picks=z.size,
+        outside=outside,
+        quantiles={str(q): float(np.quantile(ordered, q)) for q in QUANTILES},
+        lines=0 if lines is None else count,
+        intervals=intervals,
+        remark=_remark(lines is not None, count),
+        strata={
+            name: _stratified(name, np.asarray(values, np.float64), grid, z, line, replicates, seed)
+            for name, values in (strata or {}).items()
+        },
+    )
+
+
+def _remark(named: bool, count: int) -> str | None:
+    if not named:
+        return "no intervals: the picks name no lines"
+    return "no intervals: the picks are of one line" if count == 1 else None
+
+
+def _sums(error: Floats, z: Floats, line: Numbers, count: int) -> Floats:
+    """Sums by line (5, lines) of what the statistics are made of, and the number of picks."""
+    error_less, z_less = error - error.mean(), z - z.mean()  # so that large means cost no digits
+    if np.ptp(z) == 0:
+        z_less[:] = 0
+    terms = (None, error_less, error_less**2, np.abs(error), z_less, z_less**2)
+    if not line.size:
+        return np.array([[float(z.size) if t is None else t.sum()] for t in terms])
+    return np.stack([np.bincount(line, term, count) for term in terms])
+
+
+def _statistics(sums: Floats, rough: Floats, mean: float) -> dict[str, Floats]:
+    """Statistics of sums whose first axis is that of :func:`_sums`; mean is that of all errors."""
+    n, e, ee, a, d, dd = sums
+    bias = e / n
+    variance = np.maximum(ee / n - bias**2, 0)
+    bias = bias + mean
+    squared = n * (variance + bias**2)
+    deviation = dd - d**2 / n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = deviation <= 1e-12 * dd  # but for rounding
+        return {
+            "rmse": np.sqrt(variance + bias**2),
+            "mae": a / n,
+            "bias": bias,
+            "bias_removed_rmse": np.sqrt(variance),
+            "r2": np.where(level, np.nan, 1 - squared / deviation),
+            "roughness_ratio": np.where(rough[1] > 0, rough[0] / rough[1], np.nan),
+        }
+
+
+def _resampled(
+    sums: Floats,
+    rough: Floats,
+    error: Floats,
+    line: Numbers,
+    ordered: Floats,
+    replicates: int,
+    seed: int,
+) -> dict[str, Floats]:
+    """Statistics and quantiles (replicates,) of lines drawn with replacement."""
+    count = sums.shape[1]
+    values, table = _histogram(error, line, ordered, count)
+    random = np.random.default_rng(seed)
+    at_once = max(1, _TABLE // count)
+    drawn: dict[str, list[Floats]] = {}
+    for start in range(0, replicates, at_once):
+        rows = min(at_once, replicates - start)
+        chosen = random.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
+        weights = np.bincount(chosen.ravel(), minlength=rows * count).reshape(rows, count)
+        weights = weights.astype(np.float64)
+        found = _statistics(sums @ weights.T, rough @ weights.T, float(error.mean()))
+        cumulated = np.cumsum(weights @ table, axis=1)
+        for q in QUANTILES:
+            reached = cumulated >= q * cumulated[:, -1:] - 1e-9
+            found[f"quantile_{q}"] = values[reached.argmax(1)]
+        for name, part in found.items():
+            drawn.setdefault(name, []).append(part)
+    return {name: np.concatenate(parts) for name, parts in drawn.items()}
+
+
+def _histogram(error: Floats, line: Numbers, ordered: Floats, count: int) -> tuple[Floats, Floats]:
+    """Greatest error of each bin, and how many of a line's errors fall into it (lines, bins)."""
+    bins = max(64, min(_BINS, _TABLE // count))
+    last = np.unique(np.ceil(np.linspace(0, 1, bins + 1)[1:] * error.size).astype(np.intp) - 1)
+    values = np.unique(ordered[last])
+    place = line * len(values) + np.searchsorted(values, error)
+    return values, np.bincount(place, minlength=count * len(values)).reshape(count, -1).astype(
+        np.float64
+    )
+
+
+def _interval(values: Floats) -> Interval:
+    low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def _stratified(
+    name: str,
+    values: Floats,
+    grid: Floats,
+    z: Floats,
+    line: Numbers,
+    replicates: int,
+    seed: int,
+) -> list[Stratum]:
+    if name not in CLASSES:
+        raise ValueError(f"strata: expected some of {', '.join(CLASSES)}, found {name!r}")
+    strata = []
+    for low, high, chosen in _classes(values, CLASSES[name]):
+        picks = int(chosen.sum())
+        scores = None
+        if picks:
+            own = line[chosen] if line.size else None
+            scores = score(grid[chosen], z[chosen], own, replicates=replicates, seed=seed)
+        strata.append(Stratum(low, high, picks, scores))
+    return strata
+
+
+def _classes(
+    values: Floats, edges: tuple[float, ...]
+) -> Iterator[tuple[float | None, float | None, npt.NDArray[np.bool_]]]:
+    for low, high in itertools.pairwise(edges):
+        yield low, None if math.isinf(high) else high, (values >= low) & (values < high)
+    unknown = ~(values >= edges[0]) | np.isinf(values)
+    if unknown.any():
+        yield None, None, unknown
+
+
+def score_ensemble(members: npt.ArrayLike, z: npt.ArrayLike) -> EnsembleScores:
+    """Score the members of an ensemble together.
+
+    Parameters
+    ----------
+    members
+        (m, n) metres: what each of m beds says at the picks.
+    z
+        (n,) metres: the picks.
+
+    Raises
+    ------
+    ValueError
+        There are no members, or no picks.
+
+    Examples
+    --------
+    >>> scores = score_ensemble([[0.0], [2.0]], [1.0])
+    >>> scores.crps, scores.crps_fair, scores.skill, scores.coverage_90
+    (0.5, 0.0, 0.0, 1.0)
+    """
+    members, z = np.asarray(members, np.float64), np.asarray(z, np.float64)
+    m, n = members.shape
+    if not m or not n:
+        raise ValueError(f"expected some members and picks, found {m} and {n}")
+    rank = 2 * np.arange(m)[:, None] - (m - 1)
+    distance = pairs = inside = 0.0
+    variance, squared = np.empty(n), np.empty(n)
+    for start in range(0, n, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        beds, bed = np.sort(members[:, part], axis=0), z[part]
+        distance += float(np.abs(beds - bed).mean(0).sum())
+        pairs += float((rank * beds).sum())
+        low, high = np.quantile(beds, [0.05, 0.95], axis=0)
+        inside += float(((low <= bed) & (bed <= high)).sum())
+        variance[part] = beds.var(0, ddof=1) if m > 1 else 0.0
+        squared[part] = (beds.mean(0) - bed) ** 2
+    spread, skill = math.sqrt(variance.mean()), math.sqrt(squared.mean())
+    return EnsembleScores(
+        members=m,
+        picks=n,
+        crps=(distance - pairs / m**2) / n,
+        crps_fair=(distance - pairs / (m * (m - 1))) / n if m > 1 else None,
+        spread=spread,
+        skill=skill,
+        spread_skill_ratio=math.sqrt((m + 1) / m) * spread / skill if skill else math.nan,
+        coverage_90=inside / n,
+        by_spread=[
+            {
+                "spread": math.sqrt(variance[part].mean()),
+                "skill": math.sqrt(squared[part].mean()),
+                "picks": len(part),
+            }
+            for part in np.array_split(np.argsort(variance, kind="stable"), 5)
+            if len(part)
+        ],
+    )
