@@ -14,8 +14,9 @@ SIZE ?= minute
 demo: setup
 	.venv/bin/deepbedmap demo --out "$(OUT)" --seed $(SEED)
 
+# A process a core, each file of tests in one of them.
 test: lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	.venv/bin/ruff check
