@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -1228,6 +1229,8 @@ def predict(
     size = None if memory is None else _bytes(memory)
     if precision not in (None, "float32", "bfloat16"):
         raise typer.BadParameter("expected float32 or bfloat16", param_hint="--precision")
+    if device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise typer.BadParameter("expected cpu, cuda or cuda:N", param_hint="--device")
     for path in out:
         if path.suffix not in (".tif", ".nc", ".zarr"):
             raise typer.BadParameter(
@@ -1366,6 +1369,23 @@ def evaluate(
     velocity: Annotated[
         Path | None, typer.Option(help="Ice velocity, for classes by speed: two bands, or vx, vy.")
     ] = None,
+    surface: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ice surface, less the air in firn: with --velocity and --balance, whether the "
+            "ice above the DEM conserves mass."
+        ),
+    ] = None,
+    balance: Annotated[
+        Path | None,
+        typer.Option(help="SMB - BMB - dH/dt; its units say kg m-2 a-1, m w.e. a-1 or m ice a-1."),
+    ] = None,
+    gamma: Annotated[
+        float, typer.Option(help="Ratio of depth-mean to surface velocity, 0 to 1.")
+    ] = 1.0,
+    mass_map: Annotated[
+        Path | None, typer.Option(help="A .tif that gets the map of what is not conserved.")
+    ] = None,
     datum: Annotated[
         list[str] | None,
         typer.Option(
@@ -1395,6 +1415,9 @@ def evaluate(
     results: Annotated[
         Path | None, typer.Option(help="With --benchmark: a .csv that gets a row.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="A page with all tables and figures.")
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     json: Json = False,
 ) -> None:
@@ -1410,8 +1433,17 @@ def evaluate(
         raise typer.BadParameter("only with --benchmark", param_hint="--results")
     if benchmark is not None and (bounds is not None or season):
         raise typer.BadParameter("it has its own box and picks", param_hint="--benchmark")
+    for option, given in (("surface", surface), ("balance", balance), ("mass-map", mass_map)):
+        if given is not None and None in (surface, velocity, balance):
+            needed = "needs --surface, --velocity and --balance"
+            raise typer.BadParameter(needed, param_hint=f"--{option}")
+    if not 0 < gamma <= 1:
+        raise typer.BadParameter("expected more than 0, at most 1", param_hint="--gamma")
+    if mass_map is not None and mass_map.suffix != ".tif":
+        raise typer.BadParameter("expected a name that ends in .tif", param_hint="--mass-map")
     import dataclasses
     import json as json_module
+    import shlex
 
     from deepbedmap import registry as registries
     from deepbedmap.model import benchmark as benchmarks
@@ -1422,6 +1454,10 @@ def evaluate(
         option: _pairs(given, option)
         for option, given in (("baseline", baseline), ("datum", datum), ("geoid", geoid))
     }
+    if report is not None:
+        from deepbedmap.report import report_evaluation, require_place
+
+        require_place(report)
     defined = None
     if benchmark is not None:
         defined = benchmarks.load(benchmark)
@@ -1436,22 +1472,36 @@ def evaluate(
     beside = Path((points or [""])[0]).absolute().parent.parent / "data_list.yml"
     if registry is None and beside.is_file():
         registry = beside
+    trained = comparison.read_training(training or ())
+    others: dict[str, Any] = {
+        "prior": prior,
+        "gridding": comparison.read_picks(gridding) if gridding else trained.picks,
+        "baselines": named["baseline"],
+        "registry": registries.load(registry),
+        "datums": named["datum"],
+        "geoids": named["geoid"],
+    }
+    conserved = None
+    if surface is not None and velocity is not None and balance is not None:
+        conserved = comparison.conserve(
+            dem[0], surface, velocity, balance, gamma=gamma, bounds=bounds, path=mass_map
+        )
     rows = comparison.compare(
         [*dem],
         picks,
-        prior=prior,
-        training=comparison.read_training(training or ()),
-        gridding=comparison.read_picks(gridding) if gridding else None,
-        baselines=named["baseline"],
+        training=trained,
         velocity=velocity,
-        registry=registries.load(registry),
-        datums=named["datum"],
-        geoids=named["geoid"],
         buffer=BUFFER if buffer is None else buffer,
         allow_leak=allow_leak,
+        **others,
     )
+    rows[0] = dataclasses.replace(rows[0], mass=conserved)
     if defined is not None and results is not None:
         benchmarks.add_results([defined.result(rows[0])], results)
+    if report is not None:
+        names = ", ".join(Path(entry).stem for entry in points or ())
+        command = shlex.join(["deepbedmap", *sys.argv[1:]])
+        report_evaluation(report, rows, dem[0], picks, picks=names, command=command, **others)
     if csv:
         tables = [row.flat() if defined is None else defined.result(row) for row in rows]
         typer.echo(benchmarks.as_csv(tables), nl=False)
@@ -1465,6 +1515,71 @@ def evaluate(
         typer.echo(_score_table(rows))
         if results is not None:
             typer.echo(f"{results}: a row more")
+        if report is not None:
+            typer.echo(f"{report}: the same with figures")
+
+
+@app.command(
+    "map",
+    epilog="Example: deepbedmap map bed.tif picks.parquet --out bed.png; "
+    "deepbedmap map bedmap2_bed --bounds -1700000 -600000 -1200000 -100000",
+)
+def draw_map(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ENTRY|FILE...",
+            help="Entries of the catalog; or rasters (.tif, .nc, .zarr), picks (.csv, .parquet, "
+            "a pipeline), outlines (.geojson, .gpkg, .shp), training sets, products.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .png, .pdf, .svg, .jpg, .tif or .eps file; else NAME_map.png here."),
+    ] = None,
+    variable: Annotated[
+        str | None, typer.Option(help="Of a file with several; else all, six at most.")
+    ] = None,
+    bounds: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(metavar="XMIN YMIN XMAX YMAX", help="Box in the CRS of the data."),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="elevation, difference (white at zero), roughness, speed, amount or flags; else "
+            "what names and units say."
+        ),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Of a single one; else its name.")] = None,
+    crs: Annotated[str | None, typer.Option(help="Of files that state none: EPSG:3031.")] = None,
+) -> None:
+    """Draw a quick look of anything in the catalog, or of files.
+
+    Of rasters each layer is a map; picks and outlines named with them are drawn upon each. Picks
+    alone have the colours of their beds; those of several surveys each their own.
+    """
+    from typing import get_args
+
+    from deepbedmap import figures
+    from deepbedmap.figures import opening
+
+    if kind is not None and kind not in get_args(figures.Kind):
+        expected = ", ".join(get_args(figures.Kind))
+        raise typer.BadParameter(f"expected one of {expected}", param_hint="--kind")
+    path = out or Path(f"{Path(names[0]).stem}_map.png")
+    figures.require_suffix(path)
+    opened = {name: opening.open_data(name, variable, bounds, crs) for name in names}
+    data: dict[str, Any] = {}
+    for name, one in opened.items():
+        data[name if one.title in data else one.title] = one.data
+    if title is not None:
+        if len(data) > 1:
+            raise typer.BadParameter("only of a single ENTRY or FILE", param_hint="--title")
+        data = {title: one.data}
+    sources = dict.fromkeys(one.source for one in opened.values())
+    figures.quick_look(data, path, " ".join(sources), kind=kind)  # type: ignore[arg-type]
+    typer.echo(path)
 
 
 @app.command(epilog="Example: deepbedmap demo --out demo-output --seed 0")
@@ -1509,7 +1624,7 @@ def demo(
             f"{method:10} {row['rmse']:9.1f} {row['mae']:9.1f} {row['bias']:9.1f} "
             f"{row['roughness_ratio']:9.2f} {row['picks']:8}"
         )
-    typer.echo(f"{scores['seconds']:.0f} s; see {out}/comparison.png and {out}/scores.json")
+    typer.echo(f"{scores['seconds']:.0f} s; see {out}/report.html and {out}/scores.json")
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
@@ -1557,6 +1672,8 @@ def _score_table(rows: list[Row]) -> str:
     ]
     shares = [f"{100 * float(q):g} %" for q in first.quantiles]
     told += ["", _columns(["error (m), quantiles", *shares], quantiles)]
+    if any(row.resolution.windows or row.resolution.sill is not None for row in rows):
+        told += ["", _resolution_table(rows)]
     for name, unit in (("distance", "m"), ("speed", "m a-1"), ("relief", "m")):
         if name in first.strata:
             classes = list(zip(*(row.scores.strata[name] for row in rows), strict=True))
@@ -1579,6 +1696,12 @@ def _score_table(rows: list[Row]) -> str:
             f"{ensemble.spread:.1f} m, RMSE of the mean {ensemble.skill:.1f} m, "
             f"{ensemble.coverage_90:.0%} of picks in the 90 % interval"
         )
+    if (mass := rows[0].mass) is not None:
+        told.append(
+            f"mass not conserved: RMS {mass.rms:.2f}, median {mass.median:.2f}, MAD {mass.mad:.2f} "
+            f"m of ice a year, beyond {mass.large:g} in {mass.share_large:.1%} of {mass.cells:,} "
+            f"cells; gamma {mass.gamma:g}"
+        )
     for row in rows:
         for what, verdict in (
             ("prior", row.independent_of_prior),
@@ -1587,6 +1710,21 @@ def _score_table(rows: list[Row]) -> str:
             told.append(f"{row.name}, new to its {what}: {verdict.answer}, {verdict.reason}")
     told.append(first.remark or "in brackets: 95 % of 1,000 resamples of the flight lines")
     return "\n".join(told)
+
+
+def _resolution_table(rows: list[Row]) -> str:
+    """What beds hold along the lines of the picks, for a person to read."""
+    header = ["along lines", "resolved down to (m)", "coherence needed", "errors' range (m)"]
+    body = []
+    for row in rows:
+        found = row.resolution
+        told = (found.resolved_wavelength, found.threshold, found.range, found.sill)
+        formats = (",.0f", ".2f", ",.0f", ",.0f")
+        cells = [
+            "" if one is None else f"{one:{to}}" for one, to in zip(told, formats, strict=True)
+        ]
+        body.append([row.name, *cells, found.remark or ""])
+    return _columns([*header, "sill (m2)", ""], body, widest=60)
 
 
 def _with_interval(value: float, interval: Any, digits: int) -> str:

@@ -7,7 +7,6 @@ Every function goes chunk by chunk, and no result depends on the chunks.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ import xarray as xr
 
 from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError
-from deepbedmap.products import MASK, SOURCE, thickness_of
+from deepbedmap.products import MASK, SOURCE, placed, spread_of, thickness_of
 from deepbedmap.schemas import near
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     import shapely
 
     Outline: TypeAlias = gpd.GeoDataFrame | str | os.PathLike[str] | xr.DataArray
-
-logger = logging.getLogger(__name__)
 
 Policy = Literal["report", "correct", "refuse"]
 
@@ -260,11 +257,11 @@ def correct(
     xarray.Dataset
         The product, lazily: ``bed`` corrected; ``thickness``, where there is one, anew in these
         cells (:func:`deepbedmap.products.thickness_of`); ``source`` with the values of
-        :data:`deepbedmap.products.SOURCE`. Members of an ensemble and their statistics stay as
-        they are.
+        :data:`deepbedmap.products.SOURCE`. Every member of an ensemble is corrected by itself, and
+        mean and spread are those of the corrected members.
     Report
-        Cells that fail still are ``left``: grounded ice whose surface is below the sea floats
-        whatever its bed.
+        Of ``bed`` alone. Cells that fail still are ``left``: grounded ice whose surface is below
+        the sea floats whatever its bed.
 
     Examples
     --------
@@ -278,11 +275,15 @@ def correct(
     report, layers, mending = _examine(dataset, policies, geoid, rock, limits, correcting=True)
     bed = _bed(dataset)
     mend = partial(_mend, names=tuple(layers), mending=mending, limits=limits)
-    values = _by_chunk(partial(mend, layer="bed"), bed, *layers.values(), dtype=bed.dtype)
+
+    def mended(cells: da.Array) -> da.Array:
+        given = (layers | {"bed": cells}).values()
+        return _by_chunk(partial(mend, layer="bed"), bed, *given, dtype=bed.dtype)
+
     flags = _by_chunk(partial(mend, layer="source"), bed, *layers.values(), dtype=np.uint8)
     source = da.where(flags > 0, flags, _source(dataset, bed))
-    source = da.where(da.isnan(values), np.uint8(SOURCE["none"]), source)
-    return _with_bed(dataset, values, source, flags > 0), report
+    source = da.where(da.isnan(mended(bed.data)), np.uint8(SOURCE["none"]), source)
+    return _remade(dataset, mended, source, flags > 0), report
 
 
 def cut_at_grounding_line(dataset: xr.Dataset, outline: Outline) -> xr.Dataset:
@@ -351,13 +352,14 @@ def blend(
         The product, lazily: ``bed``; ``thickness``, where there is one, anew from it on grounded
         ice; ``source``, which tells ``bathymetry`` from ``blend``. Where the bathymetry has no
         value the bed stays; where the bed has none the bathymetry takes its place, but on land
-        beyond the width.
+        beyond the width. Of an ensemble every member goes over too, and mean and spread are those
+        of the members then.
 
     Raises
     ------
     InvalidDataError, MissingDataError
-        As :func:`cut_at_grounding_line`; or bed and bathymetry differ in CRS or vertical datum, or
-        only one states its datum.
+        As :func:`cut_at_grounding_line`; or bed and bathymetry differ in CRS or vertical datum,
+        only one states its datum, or the bathymetry lies elsewhere.
     ValueError
         The width is negative, or the outline a raster of other cells.
     """
@@ -367,19 +369,28 @@ def blend(
     _require_same_heights(bed, bathymetry)
     cell = rasters.resolution_of(bed)
     reach = max(width, cell / 2)
-    given = _interpolated(bathymetry, bed)
+    given = placed(bathymetry, bed).data
     # Where a cell of the other side is within reach, the margin of a chunk holds it.
     margin = math.ceil(reach / cell) + 1
     distance = partial(_inland_distance, cell=cell, reach=reach)
     inland = _with_margin(distance, bed, _grounded(outline, bed), margin, dtype=np.float64)
-    share = 0.5 + 0.5 * da.cos(np.pi * (inland + reach) / (2 * reach))
-    share = da.where(da.isnan(given), 0.0, share)
-    share = da.where(da.isnan(bed.data) & (share > 0), 1.0, share)
-    mixed = da.where(share == 1, given, share * given + (1 - share) * bed.data)
-    values = da.where(share == 0, bed.data, mixed).astype(bed.dtype)
+    profile = 0.5 + 0.5 * da.cos(np.pi * (inland + reach) / (2 * reach))
+    profile = da.where(da.isnan(given), 0.0, profile)
+
+    def share_beside(cells: da.Array) -> da.Array:
+        share: da.Array = da.where(da.isnan(cells) & (profile > 0), 1.0, profile)
+        return share
+
+    def blend_into(cells: da.Array) -> da.Array:
+        share = share_beside(cells)
+        mixed = da.where(share == 1, given, share * given + (1 - share) * cells)
+        blended: da.Array = da.where(share == 0, cells, mixed).astype(bed.dtype)
+        return blended
+
+    share = share_beside(bed.data)
     given_here = da.where(share == 1, SOURCE["bathymetry"], SOURCE["blend"])
     source = da.where(share == 0, _source(dataset, bed), given_here)
-    return _with_bed(dataset, values, source, share > 0)
+    return _remade(dataset, blend_into, source, share > 0)
 
 
 class _Check(NamedTuple):
@@ -587,9 +598,6 @@ def _examine(
     ]
     if refused:
         raise InvalidDataError(*refused)
-    for finding in findings:
-        if not finding.done:
-            logger.warning("%s is not checked: %s", finding.check, finding.why_not)
     return report, layers, mending
 
 
@@ -691,8 +699,7 @@ def _layers(
         missing["sea level"] = "the bed states no vertical datum, so the sea's level is unknown"
     elif _datum(bed) == "ellipsoid":
         if geoid is not None:
-            rasters.require_reference("geoid", rasters.require_crs(geoid), None, bed)
-            layers["geoid"] = _interpolated(geoid, bed)
+            layers["geoid"] = placed(geoid, bed).data
         elif "geoid" in dataset:
             layers["geoid"] = _in_chunks(dataset["geoid"], bed)
         else:
@@ -876,28 +883,34 @@ def _described(dataset: xr.Dataset, bed: xr.DataArray, source: da.Array) -> xr.D
     return layer
 
 
-def _with_bed(
-    dataset: xr.Dataset, values: da.Array, source: da.Array, changed: da.Array
+def _remade(
+    dataset: xr.Dataset,
+    remake: Callable[[da.Array], da.Array],
+    source: da.Array,
+    changed: da.Array,
 ) -> xr.Dataset:
-    """The product with another bed, and what follows from it where that changed."""
+    """The product with another bed and other members, and what follows from them.
+
+    ``changed`` says where the bed is another, so that thickness is too.
+    """
     bed = _bed(dataset)
-    layers = {"bed": bed.copy(data=values), "source": _described(dataset, bed, source)}
+    layers = {"bed": bed.copy(data=remake(bed.data)), "source": _described(dataset, bed, source)}
     if {"surface", "thickness"} <= dataset.keys():
         chunks = dict(bed.chunksizes)
         surface, thickness = (dataset[name].chunk(chunks) for name in ("surface", "thickness"))
         mask = dataset["mask"].chunk(chunks) if "mask" in dataset else None
         anew = thickness_of(layers["bed"], surface, mask, thickness)
         layers["thickness"] = thickness.where(~bed.copy(data=changed), anew)
+    if "bed_members" in dataset:
+        members = dataset["bed_members"].transpose("realization", "y", "x")
+        remade = [remake(_in_chunks(member, bed)) for member in members]
+        stacked = da.stack(remade)  # type: ignore[no-untyped-call]
+        layers["bed_members"] = members.copy(data=stacked)
+        for name, layer in spread_of(layers["bed_members"]).items():
+            if name in dataset:
+                layers[name] = layer
+                layer.attrs = dict(dataset[name].attrs)
     return dataset.assign(layers)
-
-
-def _interpolated(raster: xr.DataArray, bed: xr.DataArray) -> da.Array:
-    """A raster at the centres of the bed's cells, float32."""
-    return _by_chunk(partial(_read, raster), bed, *_axes(bed), dtype=np.float32)
-
-
-def _read(raster: xr.DataArray, x: _Array, y: _Array) -> npt.NDArray[np.float32]:
-    return rasters.interpolate(raster, x[0], y[:, 0]).astype(np.float32)
 
 
 def _require_same_heights(bed: xr.DataArray, bathymetry: xr.DataArray) -> None:

@@ -140,16 +140,16 @@ def assemble(
     layers = {"bed": _plain(bed, bed)}
     if surface is not None:
         rasters.require_same_reference(given, surface)
-        layers["surface"] = _placed(surface, bed)
+        layers["surface"] = placed(surface, bed)
     if mask is not None:
         layers["mask"] = _placed_mask(mask, bed)
     if surface is not None:
-        floating = None if thickness is None else _placed(thickness, bed)
+        floating = None if thickness is None else placed(thickness, bed)
         layers["thickness"] = thickness_of(
             layers["bed"], layers["surface"], layers.get("mask"), floating
         )
     if geoid is not None:
-        layers["geoid"] = _placed(geoid, bed)
+        layers["geoid"] = placed(geoid, bed)
     if members is not None:
         layers |= _ensemble(members, bed)
     if source is None:
@@ -190,13 +190,77 @@ def assemble(
         "references": REFERENCES,
         "provenance": made_of,
     }
-    placed: xr.Dataset = dataset.rio.write_crs(crs).rio.write_coordinate_system()
-    mapping = placed["spatial_ref"].attrs
+    product: xr.Dataset = dataset.rio.write_crs(crs).rio.write_coordinate_system()
+    mapping = product["spatial_ref"].attrs
     if mapping.get("grid_mapping_name") == "polar_stereographic":
         # CF wants it, and pyproj leaves it out; a parallel stands on the side of its pole.
         pole = math.copysign(90.0, mapping["standard_parallel"])
         mapping.setdefault("latitude_of_projection_origin", pole)
-    return placed
+    return product
+
+
+def placed(
+    raster: xr.DataArray, bed: xr.DataArray, method: rasters.Method = "linear"
+) -> xr.DataArray:
+    """Give a raster at the centres of a bed's cells, lazily.
+
+    Parameters
+    ----------
+    raster
+        (y, x), of any cells.
+    bed
+        (y, x), whose chunks the result has too.
+    method
+        How it is interpolated where its cells are not the bed's.
+
+    Returns
+    -------
+    xarray.DataArray
+        (y, x), float32 where it is interpolated, NaN beyond the raster; without attributes.
+
+    Raises
+    ------
+    InvalidDataError
+        The raster has no CRS, or another one than the bed, or covers nothing of it.
+
+    Examples
+    --------
+    >>> axes = {"y": [375.0, 125.0], "x": [125.0, 375.0]}
+    >>> bed = xr.DataArray(np.zeros((2, 2)), axes, ("y", "x")).rio.write_crs("EPSG:3031")
+    >>> wide = {"y": [500.0, 0.0], "x": [0.0, 500.0]}
+    >>> geoid = xr.DataArray([[0.0, 40.0], [0.0, 40.0]], wide, ("y", "x"))
+    >>> placed(geoid.rio.write_crs("EPSG:3031"), bed).values.tolist()
+    [[10.0, 30.0], [10.0, 30.0]]
+    """
+    crs = rasters.require_crs(raster)
+    rasters.require_reference(rasters.name_of(raster), crs, None, bed)
+    bed = _chunked(bed.transpose("y", "x"))
+    if _shares_lattice(raster, bed):
+        return _plain(raster, bed)
+    ours, theirs = (np.reshape(rasters.bounds_of(each), (2, 2)) for each in (bed, raster))
+    if (ours[0] >= theirs[1]).any() or (theirs[0] >= ours[1]).any():
+        raise InvalidDataError(
+            Fault(
+                rasters.name_of(raster),
+                field="bounds",
+                expected=f"some of the bed's, {ours.ravel().tolist()}",
+                found=str(theirs.ravel().tolist()),
+            )
+        )
+    read = rasters.reader(raster)
+
+    def values(y: npt.NDArray[Any], x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        (found,) = read([(x, y)], method)
+        return np.array(found, np.float32)
+
+    axes = {dim: bed[dim].to_numpy() for dim in ("y", "x")}
+    y, x = (dask.array.from_array(axes[dim], chunks=bed.chunksizes[dim]) for dim in axes)  # type: ignore[no-untyped-call]
+    meta = np.empty((0, 0), np.float32)
+    # Aligned they are already: dask would warn of the many chunks that two axes make.
+    cells = dask.array.blockwise(  # type: ignore[no-untyped-call]
+        values, "ij", y, "i", x, "j", meta=meta, align_arrays=False
+    )
+    return xr.DataArray(cells, axes, ("y", "x"))
 
 
 def thickness_of(
@@ -223,6 +287,25 @@ def thickness_of(
         thickness = thickness.where(mask != MASK["floating_ice"], afloat)
         thickness = thickness.where(~free, 0).where(mask != UNKNOWN)
     return thickness.astype(np.float32)
+
+
+def spread_of(members: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Mean and spread of an ensemble, by the names of their layers: see :func:`assemble`.
+
+    Parameters
+    ----------
+    members
+        Bed elevations (realization, y, x), metres; nothing is said of a single one.
+    """
+    if members.sizes["realization"] < 2:
+        return {}
+    mean = members.mean("realization", skipna=False, dtype=np.float64)
+    spread = members.std("realization", skipna=False, ddof=1, dtype=np.float64).astype(np.float32)
+    return {
+        "bed_mean": mean.astype(np.float32),
+        "bed_standard_deviation": spread,
+        "bed_error": spread.copy(),
+    }
 
 
 _ORDER = (
@@ -333,40 +416,9 @@ def _shares_lattice(raster: xr.DataArray, bed: xr.DataArray) -> bool:
     )
 
 
-def _placed(
-    raster: xr.DataArray, bed: xr.DataArray, method: rasters.Method = "linear"
-) -> xr.DataArray:
-    """A raster on the bed's lattice, interpolated chunk by chunk where its cells are others."""
-    crs = rasters.require_crs(raster)
-    rasters.require_reference(rasters.name_of(raster), crs, None, bed)
-    if _shares_lattice(raster, bed):
-        return _plain(raster, bed)
-    ours, theirs = (np.reshape(rasters.bounds_of(each), (2, 2)) for each in (bed, raster))
-    if (ours[0] >= theirs[1]).any() or (theirs[0] >= ours[1]).any():
-        raise InvalidDataError(
-            Fault(
-                rasters.name_of(raster),
-                field="bounds",
-                expected=f"some of the bed's, {ours.ravel().tolist()}",
-                found=str(theirs.ravel().tolist()),
-            )
-        )
-    read = rasters.reader(raster)
-
-    def values(y: npt.NDArray[Any], x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        (found,) = read([(x, y)], method)
-        return np.array(found, np.float32)
-
-    axes = {dim: bed[dim].to_numpy() for dim in ("y", "x")}
-    y, x = (dask.array.from_array(axes[dim], chunks=bed.chunksizes[dim]) for dim in axes)  # type: ignore[no-untyped-call]
-    meta = np.empty((0, 0), np.float32)
-    cells = dask.array.blockwise(values, "ij", y, "i", x, "j", meta=meta)  # type: ignore[no-untyped-call]
-    return xr.DataArray(cells, axes, ("y", "x"))
-
-
 def _placed_mask(mask: xr.DataArray, bed: xr.DataArray) -> xr.DataArray:
-    placed = _placed(mask, bed, "nearest")
-    return placed.where(placed.isin(list(MASK.values())), UNKNOWN).astype(np.uint8)
+    nearest = placed(mask, bed, "nearest")
+    return nearest.where(nearest.isin(list(MASK.values())), UNKNOWN).astype(np.uint8)
 
 
 def _ensemble(members: xr.DataArray, bed: xr.DataArray) -> dict[str, xr.DataArray]:
@@ -374,13 +426,7 @@ def _ensemble(members: xr.DataArray, bed: xr.DataArray) -> dict[str, xr.DataArra
     if "realization" not in members.dims:
         raise ValueError(f"members: expected (realization, y, x), found {members.dims}")
     held = _plain(members.transpose("realization", "y", "x"), bed).chunk({"realization": 1})
-    layers = {"bed_members": held}
-    if held.sizes["realization"] > 1:
-        mean = held.mean("realization", skipna=False, dtype=np.float64)
-        spread = held.std("realization", skipna=False, ddof=1, dtype=np.float64)
-        layers["bed_mean"] = mean.astype(np.float32)
-        layers["bed_standard_deviation"] = layers["bed_error"] = spread.astype(np.float32)
-    return layers
+    return {"bed_members": held, **spread_of(held)}
 
 
 def write(

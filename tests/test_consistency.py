@@ -141,6 +141,9 @@ def test_a_geoid_of_other_cells_is_interpolated():
     found = check(on_ellipsoid, geoid=geoid)["flotation"]
     assert (found.cells, found.where) == (expected.cells, expected.where) == (2, (125.0, 375.0))
     assert found.worst == pytest.approx(expected.worst)
+    elsewhere = geoid.assign_coords(x=geoid.x + 9_000)
+    with pytest.raises(InvalidDataError, match="field bounds: expected some of the bed's"):
+        check(on_ellipsoid, geoid=elsewhere)
 
 
 def test_a_check_that_lacks_something_says_what(caplog):
@@ -148,7 +151,9 @@ def test_a_check_that_lacks_something_says_what(caplog):
     report = check(make_product("ellipsoid", **layers))
     assert report["flotation"].why_not == "heights stand on the ellipsoid and no geoid is given"
     assert report["floating"].why_not == "there is no layer thickness"
-    assert "flotation is not checked: heights stand on the ellipsoid" in caplog.text
+    said = "flotation not done: heights stand on the ellipsoid and no geoid is given"
+    assert said in report.text()
+    assert not caplog.text  # the report tells it
     unknown = check(make_product(None, **layers))
     assert not unknown["datum"].done
     assert not unknown["flotation"].done
@@ -256,6 +261,44 @@ def test_what_is_corrected_has_no_faults_and_the_rest_is_untouched(
     assert np.count_nonzero(touched) <= wrong
     assert bool(wrong) == bool(touched.any())
     assert corrected["bed"].chunks == chunked["bed"].chunks
+
+
+def make_ensemble(*members, **layers):
+    """A product of several beds, of which the first is the one; chunked."""
+    first = make_product(bed=members[0])["bed"]
+    surface = first.copy(data=np.full(first.shape, 100, "f4"))
+    held = xr.concat([first.copy(data=np.float32(member)) for member in members], "realization")
+    return products.assemble(first, surface, members=held, **layers).chunk({"x": 1})
+
+
+def test_every_member_is_corrected_and_mean_and_spread_are_those_of_the_corrected():
+    product = make_ensemble([[130, 20], [90, 50]], [[80, 140], [90, -9000]], [[101, 20], [90, 35]])
+    corrected, report = correct(product)
+    assert report["thickness"].cells == 1  # of the first, which is the bed
+    expected = [[[100, 20], [90, 50]], [[80, 100], [90, np.nan]], [[100, 20], [90, 35]]]
+    np.testing.assert_array_equal(corrected["bed_members"], expected)
+    np.testing.assert_array_equal(corrected["bed"], corrected["bed_members"][0])
+    np.testing.assert_allclose(corrected["bed_mean"], np.mean(expected, axis=0), rtol=1e-6)
+    spread = np.std(expected, axis=0, ddof=1)
+    for name in ("bed_standard_deviation", "bed_error"):
+        np.testing.assert_allclose(corrected[name], spread, rtol=1e-6)
+        assert corrected[name].attrs == product[name].attrs
+    assert corrected["bed_members"].dims == ("realization", "y", "x")
+    assert flags(corrected) == [["surface", "network"], ["network", "network"]]
+    assert product["bed_members"].max() == 140
+
+
+def test_every_member_goes_over_into_the_bathymetry():
+    product = make_ensemble(*np.full((3, 4, 20), 100) * np.reshape([1, 2, 4], (3, 1, 1)))
+    sea_floor = xr.full_like(product["bed"], -300)
+    blended = blend(product, sea_floor, ice_of(shapely.box(-9000, -9000, 2500, 9000)), 1000)
+    assert blended["bed_members"][:, 0, 0].values.tolist() == [100, 200, 400]
+    np.testing.assert_array_equal(blended["bed"], blended["bed_members"][0])
+    assert bool((blended["bed_members"][..., 14:] == -300).all())
+    mean = blended["bed_members"].mean("realization")
+    np.testing.assert_allclose(blended["bed_mean"], mean, rtol=1e-6)
+    assert float(blended["bed_error"][0, 0]) == pytest.approx(np.std([100, 200, 400], ddof=1))
+    assert bool((blended["bed_error"][:, 14:] == 0).all())
 
 
 def ice_of(*polygons):

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
-from places import inputs_of, raster, slope
+from places import EAST, PLACE, WEST, inputs_of, raster, slope
 
-from deepbedmap import products, rasters
+from deepbedmap import citation, points, products, rasters, training_sets
+from deepbedmap.inputs import RESOLUTIONS
 from deepbedmap.model import checkpoints
 from deepbedmap.model.networks import Generator
 
@@ -76,6 +78,8 @@ def test_the_table_of_checks_is_printed_and_corrections_made(
         (["--out", "bed.png"], 2, "expected a name that ends in .tif, .nc or .zarr"),
         (["--out", "bed.nc", "--memory", "much"], 2, "expected a size such as 8GB"),
         (["--out", "bed.nc", "--precision", "half"], 2, "expected float32 or bfloat16"),
+        (["--out", "bed.nc", "--device", "gpu"], 2, "expected cpu, cuda or cuda:N"),
+        (["--out", "/proc/no/bed.nc"], 1, "bed.nc: expected a folder that can be written"),
         (["--out", "bed.nc", "--correct", "slope"], 2, "slope"),
         (["--out", "bed.nc", "--bathymetry", "floor.tif"], 2, "needs --outline"),
         (["--out", "bed.nc", "--memory", "1MB"], 1, "memory: expected at least"),
@@ -100,6 +104,49 @@ def test_what_is_wrong_is_told_and_nothing_written(
     assert not any(tmp_path.iterdir())
 
 
+def test_whether_picks_are_new_to_the_training_is_known_from_the_bed_alone(
+    call: Any, tmp_path: Path
+) -> None:
+    inputs, options = inputs_of(PLACE), []
+    for name, grid in inputs.__dict__.items():
+        if grid is not None:
+            options += [f"--{name}", rasters.write_geotiff(grid, tmp_path / f"{name}.tif")]
+    surveys = {
+        name: rasters.write_netcdf(
+            raster(lambda x, y: slope(x, y) + 50 * np.sin(x / 1_500), 250, box).rename("z"),
+            tmp_path / f"{name}.nc",
+        )
+        for name, box in (("West", WEST), ("East", EAST))
+    }
+    training_sets.build(surveys, inputs, tmp_path / "tiles.zarr", step=36, by="survey")
+    (tmp_path / "tiny.toml").write_text(
+        '[network]\nname = "Generator"\nfeatures = 4\ngrowth = 4\ninput_features = 4\n'
+    )
+    model, bed = tmp_path / "model", tmp_path / "bed.tif"
+    train = ("--config", tmp_path / "tiny.toml", "--epochs", 1, "--out", model)
+    assert call("train", tmp_path / "tiles.zarr", *train)[0] == 0
+    assert checkpoints.load(model / "best.safetensors").metadata["resolutions"] == RESOLUTIONS
+    bounds = ("--bounds", -1_645_000, -255_000, -1_585_000, -245_000)
+    code, _, err = call("predict", model, *options, *bounds, "--out", bed)
+    assert code == 0, err
+
+    def verdict(west: float, **made_of: Any) -> dict[str, str]:
+        x = np.arange(west, west + 5_000, 50)
+        picks = pd.DataFrame({"x": x, "y": -250_000.0, "z": slope(x, -250_000.0), "line": "a"})
+        picks = picks.astype({"line": "category"})
+        picks.attrs = {"crs": "EPSG:3031", "vertical_datum": "ellipsoid", "sources": [], **made_of}
+        points.write_points(picks, tmp_path / "picks.parquet")
+        _, told, _ = call("evaluate", bed, "--points", tmp_path / "picks.parquet", "--json")
+        return json.loads(told)["independent_of_training"]
+
+    in_the_test_area = verdict(-1_600_000)
+    assert in_the_test_area["answer"] == "yes"
+    assert "Pine Island" in in_the_test_area["reason"]
+    trained_on = [citation.describe(surveys["West"], "raw")]
+    beside = verdict(-1_644_900, sources=trained_on)
+    assert (beside["answer"], beside["reason"]) == ("no", "it learned from West.nc itself")
+
+
 def test_grids_of_2_km_in_one_file_are_taken_as_they_are(
     call: Any, command: list[Any], shared_data: Path, tmp_path: Path
 ) -> None:
@@ -113,4 +160,4 @@ def test_grids_of_2_km_in_one_file_are_taken_as_they_are(
     assert code == 0, err
     bed = rasters.open_raster(out)
     assert bed.shape == (120, 160)
-    assert bool(bed.notnull().all())
+    assert bool(np.isfinite(bed).all())

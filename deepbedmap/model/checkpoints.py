@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from deepbedmap import __version__, repository
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.inputs import RESOLUTIONS
 from deepbedmap.model.networks import NETWORKS, Generator
 
 _FORMAT = 1
@@ -54,7 +55,8 @@ class Checkpoint:
     Attributes
     ----------
     network
-        The network with its weights, in evaluation mode.
+        The network with its weights, in evaluation mode. Its attribute ``trained_in`` is
+        ``"bfloat16"`` where it was trained in that, else ``"float32"``.
     metadata
         The document of the file: ``format``, ``network`` (``class`` and ``options``),
         ``versions``, and all that was given to :func:`save`.
@@ -89,7 +91,9 @@ def save(
     **metadata
         Anything that JSON can hold: ``normalisation={...}``, ``seed=0``, ... Of these,
         ``sources=[...]`` lists the files that the network was trained on, surveys and inputs, as
-        :func:`deepbedmap.citation.describe` does: citations of the checkpoint are made from it.
+        :func:`deepbedmap.citation.describe` does: citations of the checkpoint are made from it;
+        and ``resolutions={...}`` are the cells of the inputs in metres, by default those of this
+        package's tiles, :data:`deepbedmap.inputs.RESOLUTIONS`.
 
     Returns
     -------
@@ -117,7 +121,7 @@ def save(
         state = model_or_state
     if metadata.get("network", {}).get("class") not in NETWORKS:
         raise TypeError(f"network: expected a class of {', '.join(NETWORKS)} and its options")
-    return _write(state, Path(path), _versions() | metadata)
+    return _write(state, Path(path), _versions() | {"resolutions": RESOLUTIONS} | metadata)
 
 
 def save_state(
@@ -275,7 +279,33 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Ch
     remedy = "its arrays are of another network than it names: save or copy it again"
     _check_shapes(expected, found, str(path), remedy)
     network.load_state_dict(tensors, assign=True)
+    precision: Any = "float32"
+    with contextlib.suppress(KeyError, TypeError):
+        precision = metadata["configuration"]["training"]["precision"]
+    network.trained_in = precision
     return Checkpoint(network.to(device).eval(), metadata)
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Describe a checkpoint as a source, for the provenance of what is predicted by it.
+
+    Returns
+    -------
+    dict
+        As of :func:`deepbedmap.citation.describe`, in the role of ``checkpoint``; and, where the
+        training stated it, ``training_set``: what was left out of it, its split, its digest.
+
+    Raises
+    ------
+    MissingDataError, InvalidDataError
+        As :func:`load`.
+    """
+    from deepbedmap import citation
+
+    header, _ = _read(Path(path))
+    training_set = _document(header, Path(path)).get("training_set")
+    described = citation.describe(path, "checkpoint")
+    return described | ({"training_set": training_set} if training_set else {})
 
 
 def load_chainer_npz(

@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -50,11 +50,11 @@ CHUNK = 1024
 """Cells a side of what is read back, checked and written at once."""
 
 Source: TypeAlias = "str | os.PathLike[str] | xr.DataArray"
-Precision = Literal["float32", "bfloat16"]
 
 _FORMAT = 1  # of the work folder: that of another one is not gone on with
 _CELLS = round(RESOLUTIONS["x"] / RESOLUTION)  # of the bed, along a side of one of the prior
 _AHEAD = 4  # parts of the bed that wait to be written
+_CACHE = 256 * 2**20  # bytes of blocks that GDAL keeps: by default 5 % of all the machine has
 _ROLES = {field.name: field.name.replace("_", " ") for field in fields(Inputs)}
 
 
@@ -143,7 +143,7 @@ def make_dem(
     bounds: Bounds | None = None,
     memory: int | None = None,
     device: str | torch.device | None = None,
-    precision: Precision | None = None,
+    precision: prediction.Precision | None = None,
     client: Any = None,
     geoid: Source | None = None,
     mask: Source | None = None,
@@ -187,7 +187,7 @@ def make_dem(
         By default a GPU, if there is one.
     precision
         ``"bfloat16"`` (autocast on a GPU; on a CPU all is float32) or ``"float32"``; by default
-        what the network was trained in.
+        what each network was trained in: :func:`deepbedmap.model.prediction.autocasts`.
     client
         A ``dask.distributed.Client``: its workers, which must see the same files, refine the bands
         on their CPUs; this process writes them.
@@ -216,8 +216,8 @@ def make_dem(
     list of pathlib.Path
         The products: see :func:`deepbedmap.products.assemble` for their layers. Of an ensemble, the
         bed is that of the first network; all members, their mean and their standard deviation stand
-        beside it. The provenance names inputs and checkpoints with their checksums, and the commit
-        of the registry.
+        beside it. The provenance names inputs and checkpoints with their checksums, what each
+        checkpoint says of its training set, and the commit of the registry.
 
     Raises
     ------
@@ -234,6 +234,8 @@ def make_dem(
     ValueError
         Bounds that are not made of whole kilometres; another suffix; a product named twice.
     """
+    import rasterio
+
     from deepbedmap import consistency
 
     consistency.policies_of(policies)
@@ -248,14 +250,13 @@ def make_dem(
     loaded = [saved.load(file) for file in files]
     for file, checkpoint in zip(files, loaded, strict=True):
         _require_fitting(checkpoint, str(file))
-    with distributed.joined("cpu" if client is not None else device) as place:
-        work = _Work(
-            [checkpoint.network for checkpoint in loaded],
-            opened,
-            window,
-            memory,
-            _autocasts(loaded, place, precision),
-        )
+    networks = [checkpoint.network for checkpoint in loaded]
+    with (
+        rasterio.Env(GDAL_CACHEMAX=_CACHE),
+        distributed.joined("cpu" if client is not None else device) as place,
+    ):
+        autocast = [prediction.autocasts(network, place, precision) for network in networks]
+        work = _Work(networks, opened, window, memory, autocast)
         if distributed.rank():
             shared = _told()
             _refine(work, shared.items, Parts(paths[0], shared.identity), place)
@@ -273,7 +274,7 @@ def make_dem(
             dataset = consistency.blend(dataset, others["bathymetry"], outline, blend_width)
         elif outline is not None:
             dataset = consistency.cut_at_grounding_line(dataset, outline)
-        store.require_room(paths[0].parent)
+        store.require_room(paths)
         with parts:
             store.make()
             items = _left(parts, _kept(parts, bands, [memory, place.type]))
@@ -471,18 +472,6 @@ def _require_fitting(checkpoint: saved.Checkpoint, file: str) -> None:
 _TILE = {"x": (1, 11), "w1": (1, 110), "w2": (2, 22), "w3": (1, 11)}
 
 
-def _autocasts(
-    loaded: Sequence[saved.Checkpoint], place: torch.device, precision: Precision | None
-) -> list[bool]:
-    """Which networks compute in bfloat16: on a GPU those that were trained so, unless told."""
-
-    def trained(metadata: Mapping[str, Any]) -> Any:
-        return metadata.get("configuration", {}).get("training", {}).get("precision", "float32")
-
-    wanted = [precision or trained(checkpoint.metadata) for checkpoint in loaded]
-    return [each == "bfloat16" and place.type == "cuda" for each in wanted]
-
-
 def _sources(
     rasters_by_role: Mapping[str, xr.DataArray], outline: Any, files: Iterable[Path]
 ) -> list[dict[str, Any]]:
@@ -498,7 +487,6 @@ def _sources(
     ]
     if isinstance(outline, str | os.PathLike):
         places.append(("grounding line", Path(outline)))
-    places += [("checkpoint", file) for file in files]
     unique = dict.fromkeys(path for _, path in places if path is not None)
     with ThreadPoolExecutor(4) as pool:
         told = pool.map(partial(citation.describe, role=""), unique)
@@ -513,7 +501,7 @@ def _sources(
         with contextlib.suppress(KeyError, TypeError, ValueError):
             source["sources"] = json.loads(raster.attrs["provenance"])["sources"]
         sources.append(source)
-    return sources
+    return sources + [saved.describe(file) for file in files]
 
 
 def _identity(
@@ -558,10 +546,13 @@ class _Store:
         cells = math.prod(self.shape)
         return dict.fromkeys(self.beds, 4 * cells) | {self.quality: cells}
 
-    def require_room(self, parent: Path) -> None:
-        """Check that what is not written yet has room."""
+    def require_room(self, paths: Sequence[Path]) -> None:
+        """Check that what is not written yet has room, and what a GeoTIFF is made from."""
+        parent = paths[0].parent
         held = sum(file.stat().st_blocks * 512 for file in self.sizes if file.exists())
         needed, free = sum(self.sizes.values()) - held, shutil.disk_usage(parent).free
+        if any(path.suffix == ".tif" and path.parent == parent for path in paths):
+            needed += 4 * math.prod(-(-cells // 512) * 512 for cells in self.shape)
         if needed > free:
             raise InvalidDataError(
                 Fault(
@@ -734,7 +725,10 @@ def _blocks(item: _Item, work: _Work, place: torch.device) -> Iterator[domain.Bl
 
 
 def _all_blocks(item: _Item, work: _Work) -> list[domain.Block]:
-    return list(_blocks(item, work, torch.device("cpu")))
+    import rasterio
+
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+        return list(_blocks(item, work, torch.device("cpu")))
 
 
 def _assemble(

@@ -49,9 +49,11 @@ _BLOCK_REACH = 15  # cells that a residual-in-residual dense block sees to each 
 _SPARE = 8  # rows beyond a band at which its offsets may point before it is computed anew
 _MARGIN = 4  # cells beyond a tile that its offsets are first thought to reach
 _PIECES = (1024, 512, 256, 128, 64, 32)  # cells across a piece of trunk or output
+_LARGEST_TILE = (512, 1024)  # cells across it, on a CPU, which more only costs time, and on a GPU
 _SMALLEST_TILE = (16 * ZOOM + 4 * _MARGIN) ** 2  # cells, of 16 km with margins
 _STRIP = 64  # rows of input at once, at most
 _OVERHEAD = 96 * 2**20  # libraries' workspaces and small tensors
+_KEPT = 16  # margins that a band of a CPU has rows for, lest hours be lost where it is stopped
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ def bands(
     Returns
     -------
     list of slice
-        From north to south, together h - 2 rows.
+        From north to south, together h - 2 rows. On a CPU none has more than 16 times the rows that
+        the network sees to each side of a cell, however much memory there is: a finished band is
+        what a run that was stopped goes on from.
 
     Raises
     ------
@@ -112,7 +116,10 @@ def bands(
         The domain has no cell.
     """
     refiner = _refiner(network, shape, memory, device, autocast, batch_size)
-    return [slice(*cut) for cut in _cuts(0, refiner.height, refiner.rows)]
+    rows = refiner.rows
+    if refiner.device.type == "cpu":
+        rows = min(rows, _KEPT * refiner.margin)
+    return [slice(*cut) for cut in _cuts(0, refiner.height, rows)]
 
 
 def least_memory(
@@ -278,6 +285,8 @@ class _Refiner:
 
     least: int
     rows: int
+    margin: int
+    """Rows of 1 km that the network sees to each side, without what offsets point at."""
 
     def __init__(
         self,
@@ -383,7 +392,7 @@ class _Image(_Refiner):
     def __init__(self, network: nn.Module, *arguments: Any) -> None:
         super().__init__(network, *arguments)
         self.network = cast(Generator, network)
-        self.margin = 1 + _BLOCK_REACH * self.blocks  # rows that the trunk sees to each side
+        self.margin = 1 + _BLOCK_REACH * self.blocks
         self.row = self.features * self.bytes * self.width
         self.buffers = 3 if self.blocks > 1 else 2
         self.least = self._least(1 + 2 * _SPARE)
@@ -452,7 +461,10 @@ class _Image(_Refiner):
         self.reach, self.spare = [_MARGIN, _MARGIN], _SPARE
         for top, bottom in _cuts(start, stop, self.rows):
             self._hold(top, bottom, _Box(top, bottom, 0, self.width))
-            side = max(ZOOM, min(math.isqrt(self.room) - 4 * _MARGIN, _PIECES[0])) // ZOOM
+            side = min(
+                math.isqrt(self.room) - 4 * _MARGIN, _LARGEST_TILE[self.device.type == "cuda"]
+            )
+            side = max(ZOOM, side) // ZOOM
             for first, last in _cuts(top, bottom, side):
                 self.ahead = _Box(first, bottom, 0, self.width)
                 for left, right in _cuts(0, self.width, side):
@@ -674,7 +686,7 @@ class _Tiled(_Refiner):
     def __init__(self, network: nn.Module, *arguments: Any, tile: int = TILE) -> None:
         super().__init__(network, *arguments)
         self.network = network
-        self.tile = min(tile, self.height, self.width)
+        self.tile = self.margin = min(tile, self.height, self.width)
         self.step = max(1, tile // 3)
         self.least = self._bytes(1)
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from deepbedmap.inputs import PADDING, RESOLUTION, RESOLUTIONS, Inputs, cut_inputs
 from deepbedmap.model import domain
 
 if TYPE_CHECKING:
-    import torch
     import xarray as xr
 
     from deepbedmap.rasters import Bounds
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def predict(
@@ -28,7 +30,7 @@ def predict(
     *,
     memory: int | None = None,
     device: str | torch.device | None = None,
-    autocast: bool | None = None,
+    precision: Precision | None = None,
     batch_size: int = 32,
     provenance: dict[str, Any] | None = None,
 ) -> xr.DataArray:
@@ -50,13 +52,14 @@ def predict(
         them.
     device
         Where to compute; by default where the network is.
-    autocast
-        Whether to compute in bfloat16; by default on a GPU.
+    precision
+        As :func:`autocasts` takes it.
     batch_size
         Tiles computed at once, for networks that see tiles.
     provenance
-        Written into the attribute of that name, as JSON. Its ``sources``, each described by
-        :func:`deepbedmap.citation.describe`, are the inputs and the checkpoint.
+        Written into the attribute of that name, as JSON. Its ``sources`` are the inputs, each
+        described by :func:`deepbedmap.citation.describe`, and the checkpoint, described by
+        :func:`deepbedmap.model.checkpoints.describe`.
 
     Returns
     -------
@@ -78,11 +81,10 @@ def predict(
 
     bounds = window(inputs, bounds)
     read, shape = reader(inputs, bounds)
-    place = next(network.parameters()).device if device is None else device
-    on_gpu = str(place).startswith("cuda")
+    place = torch.device(next(network.parameters()).device if device is None else device)
     options: dict[str, Any] = {
         "device": place,
-        "autocast": on_gpu if autocast is None else autocast,
+        "autocast": autocasts(network, place, precision),
         "memory": memory,
         "batch_size": batch_size,
     }
@@ -112,6 +114,23 @@ def predict(
     )
     placed: xr.DataArray = z.rio.write_crs(rasters.require_crs(inputs.prior))
     return placed
+
+
+def autocasts(network: nn.Module, device: torch.device, precision: Precision | None = None) -> bool:
+    """Whether a network computes in bfloat16.
+
+    Parameters
+    ----------
+    network
+        From :func:`deepbedmap.model.checkpoints.load`, which knows what it was trained in; others
+        are taken for trained in float32.
+    device
+        On a CPU all is float32.
+    precision
+        By default that of the training.
+    """
+    wanted = precision or getattr(network, "trained_in", "float32")
+    return device.type == "cuda" and wanted == "bfloat16"
 
 
 def reader(inputs: Inputs, bounds: Bounds) -> tuple[Reader, tuple[int, int]]:

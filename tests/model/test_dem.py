@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 import xarray as xr
 from places import inputs_of, raster, slope
@@ -26,7 +27,7 @@ from test_distributed import _start
 
 from deepbedmap import citation, products, rasters, registry
 from deepbedmap.errors import DeepBedMapError, InvalidDataError, MissingDataError
-from deepbedmap.inputs import Inputs
+from deepbedmap.inputs import RESOLUTIONS, Inputs
 from deepbedmap.model import checkpoints, dem, domain, prediction
 from deepbedmap.model.networks import Discriminator, Generator
 
@@ -138,6 +139,75 @@ def test_of_an_ensemble_all_members_are_kept_and_the_bed_is_the_first(
     assert [each["file"] for each in made_of if each["role"] == "checkpoint"] == [
         file.name for file in files
     ]
+
+
+def test_every_member_of_an_ensemble_is_corrected(place: Path, tmp_path: Path) -> None:
+    files = [place / f"seed{seed}.safetensors" for seed in range(2)]
+    low = raster(lambda x, y: slope(x, y) - 9_000, 100, BOUNDS)
+    dem.make_dem(files, changed(place, surface=low), tmp_path / "bed.zarr", policies="correct")
+    product = products.open_product(tmp_path / "bed.zarr")
+    for member in product["bed_members"]:
+        np.testing.assert_allclose(member, product["surface"], atol=1e-3)
+    np.testing.assert_allclose(product["bed_mean"], product["surface"], atol=1e-3)
+    assert float(product["bed_error"].max()) == 0
+
+
+def test_a_bed_says_what_its_network_was_trained_on(place: Path, tmp_path: Path) -> None:
+    stated = {
+        "excluded": {"areas": {"Thwaites": [0, 0, 1, 1]}, "buffer": 11_000.0},
+        "split": {"by": "block", "seed": 0},
+    }
+    survey = {"role": "survey", "file": "a.csv", "citekey": "King2016Rutford"}
+    file = checkpoints.save(
+        small(), tmp_path / "network.safetensors", training_set=stated, sources=[survey]
+    )
+    outs = [tmp_path / f"bed.{suffix}" for suffix in ("tif", "nc", "zarr")]
+    dem.make_dem([file, place / "seed1.safetensors"], sources(place), outs)
+    told = [
+        rasters.open_raster(outs[0]).attrs["provenance"],
+        *(products.open_product(out).attrs["provenance"] for out in outs[1:]),
+    ]
+    assert len({*told}) == 1
+    first, second = json.loads(told[0])["sources"][-2:]
+    assert first == {
+        "role": "checkpoint",
+        "file": "network.safetensors",
+        "sha256": citation.describe(file, "")["sha256"],
+        "sources": [survey],
+        "training_set": stated,
+    }
+    assert "training_set" not in second
+
+
+@pytest.mark.parametrize("first", [-180, 0])
+def test_a_geoid_in_degrees_is_sampled_at_the_cells_of_the_bed(
+    place: Path, tmp_path: Path, first: int
+) -> None:
+    from pyproj import Transformer
+
+    def height(longitude: Any, latitude: Any) -> Any:
+        return 10 * np.cos(np.radians(longitude)) + latitude + 60
+
+    axes = {"y": np.arange(-60.0, -90.5, -0.5), "x": np.arange(first, first + 360.0, 0.5)}
+    geoid = xr.DataArray(height(axes["x"], axes["y"][:, None]), axes, ("y", "x"))
+    file = rasters.write_geotiff(geoid.rio.write_crs("EPSG:4326"), tmp_path / "geoid.tif")
+    dem.make_dem(place / "seed0.safetensors", sources(place), tmp_path / "bed.nc", geoid=file)
+    product = products.open_product(tmp_path / "bed.nc")
+    to_degrees = Transformer.from_crs(3031, 4326, always_xy=True)
+    expected = height(*to_degrees.transform(*np.meshgrid(product["x"], product["y"])))
+    np.testing.assert_allclose(product["geoid"], expected, atol=1e-3)
+    assert product["geoid"].attrs["units"] == "m"
+    found = json.loads(product.attrs["provenance"])["checks"]["findings"]
+    assert {finding["check"] for finding in found} >= {"flotation"}
+
+
+def test_a_geoid_in_degrees_that_lies_elsewhere_is_refused(place: Path, tmp_path: Path) -> None:
+    axes = {"y": np.arange(60.0, 50, -0.5), "x": np.arange(0.0, 20, 0.5)}
+    geoid = xr.DataArray(np.zeros((20, 40)), axes, ("y", "x")).rio.write_crs("EPSG:4326")
+    with pytest.raises(InvalidDataError) as caught:
+        dem.make_dem(place / "seed0.safetensors", sources(place), tmp_path / "b.nc", geoid=geoid)
+    assert "\n" not in str(caught.value)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_stands_for_the_networks_in_it(place: Path, tmp_path: Path) -> None:
@@ -342,6 +412,7 @@ def test_a_checkpoint_of_other_pixel_ratios_is_refused(
     file = checkpoints.save(network, tmp_path / "other.safetensors", **metadata)
     with pytest.raises(InvalidDataError, match=f"other.safetensors, field network: .*{found}"):
         dem.make_dem(file, sources(place), tmp_path / "bed.nc")
+    assert checkpoints.load(place / "seed0.safetensors").metadata["resolutions"] == RESOLUTIONS
 
 
 def test_a_folder_that_cannot_be_written_or_has_no_room_is_told_before_any_work(
@@ -376,6 +447,18 @@ def test_a_disk_that_fills_up_marks_nothing_as_done_that_is_not(
 
 def _full(*_: Any) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_gdal_keeps_few_blocks_however_much_memory_there_is(place: Path, tmp_path: Path) -> None:
+    kept: dict[str, Any] = {}
+
+    def tell(_done: int, _total: int, said: str = "") -> None:
+        kept[said.split()[0]] = rasterio.env.getenv()["GDAL_CACHEMAX"]
+
+    given = place / "seed0.safetensors", sources(place)
+    dem.make_dem(*given, tmp_path / "bed.nc", progress=tell)
+    assert kept.keys() == {"refining", "writing"}
+    assert max(kept.values()) <= 2**28
 
 
 def test_two_runs_at_one_product_do_not_mix(place: Path, tmp_path: Path) -> None:

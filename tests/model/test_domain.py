@@ -110,6 +110,21 @@ def test_bands_and_pieces_give_the_bed_of_one_piece(blocks, offsets):
     assert np.std(expected) > 0.05
 
 
+@pytest.mark.parametrize(("blocks", "offsets"), [(1, (300, 1)), (2, (100, 60))])
+def test_but_for_rounding_pieces_give_exactly_the_bed_of_one_piece(blocks, offsets):
+    network, source = generator(blocks, offsets).double(), Source(52, 37)
+    with torch.inference_mode():
+        expected = network(*(grid.double() for grid in source.tensors()))[0, 0].numpy()
+    to_metres = 300 / expected.std()
+    with torch.no_grad():
+        for weight in network.final_conv_layer2.deform_conv.parameters():
+            weight.mul_(to_metres)
+    bands = [slice(row, min(row + 7, 50)) for row in range(0, 50, 7)]
+    memory = domain.least_memory(network, source.shape) + 10**8
+    bed, _ = refined(network, source, bands, memory=memory)
+    np.testing.assert_allclose(bed, to_metres * expected, rtol=1e-7, atol=1e-4)
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     h=st.integers(3, 40), w=st.integers(3, 30), rows=st.integers(1, 40), reach=st.integers(1, 300)
@@ -261,7 +276,9 @@ def test_the_least_memory_is_named_and_does(network):
     assert [band.start for band in bands] == [0, *(band.stop for band in bands[:-1])]
     assert bands[-1].stop == 400
     assert {band.stop - band.start for band in bands} == {1}
-    assert len(domain.bands(network, shape, 10**11)) == 1
+    # However much there is, on a CPU no band is so long that much is lost with it.
+    bands = domain.bands(network, shape, 10**11)
+    assert 1 < len(bands) <= 400 // 72
 
 
 def test_offsets_that_point_beyond_what_the_memory_holds_are_told():

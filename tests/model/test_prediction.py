@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from deepbedmap.errors import InvalidDataError
+from deepbedmap.model import checkpoints
 from deepbedmap.model.networks import Generator, bicubic
-from deepbedmap.model.prediction import predict
+from deepbedmap.model.prediction import autocasts, predict
 
 
 class Bicubic(nn.Module):
@@ -80,6 +81,28 @@ def test_a_window_does_not_depend_on_the_memory(inputs):
     np.testing.assert_allclose(beds[0], beds[1], rtol=0, atol=1e-3)
     with pytest.raises(InvalidDataError, match="memory: expected at least"):
         predict(network, inputs(), memory=10**6)
+
+
+@pytest.mark.parametrize(
+    ("trained_in", "precision", "device", "expected"),
+    [
+        (None, None, "cuda", False),
+        ("float32", None, "cuda", False),
+        ("bfloat16", None, "cuda:1", True),
+        ("bfloat16", None, "cpu", False),
+        ("bfloat16", "float32", "cuda", False),
+        ("float32", "bfloat16", "cuda", True),
+        ("float32", "bfloat16", "cpu", False),
+    ],
+)
+def test_a_network_computes_on_a_gpu_in_what_it_was_trained_in_unless_told(
+    tmp_path, trained_in, precision, device, expected
+):
+    said = {} if trained_in is None else {"training": {"precision": trained_in}}
+    network = Generator(1, features=4, growth=4, input_features=4)
+    path = checkpoints.save(network, tmp_path / "network.safetensors", configuration=said)
+    loaded = checkpoints.load(path).network
+    assert autocasts(loaded, torch.device(device), precision) is expected
 
 
 def test_a_window_outside_the_inputs_is_refused(inputs):
