@@ -1,5 +1,5 @@
 # `make demo` and `make test` install what they need; see setup.sh.
-.PHONY: demo test lint bench bench-download bench-skill clean setup
+.PHONY: demo test lint bench bench-download bench-skill clean setup browser
 
 # Idle threads sleep: spinning ones slow a busy machine down several times.
 export OMP_WAIT_POLICY = passive
@@ -15,7 +15,7 @@ demo: setup
 	.venv/bin/deepbedmap demo --out "$(OUT)" --seed $(SEED)
 
 # A process a core, each file of tests in one of them.
-test: lint
+test: browser lint
 	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
@@ -35,6 +35,10 @@ bench-skill: setup
 
 setup:
 	@sh setup.sh
+
+# Tests open pages in it; nothing else needs it.
+browser:
+	@sh setup.sh tests
 
 clean:
 	rm -rf .venv build dist demo-output benchmarks/results \

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ import xarray as xr
 from torch import nn
 
 from deepbedmap import (
-    citation,
     download,
     figures,
     grids,
@@ -31,9 +32,10 @@ from deepbedmap import (
 from deepbedmap.errors import InvalidDataError
 from deepbedmap.figures import Panel
 from deepbedmap.inputs import PADDING, Inputs, cut_inputs
-from deepbedmap.model import checkpoints, evaluation, networks, prediction, training
+from deepbedmap.model import checkpoints, comparison, networks, prediction, training
 from deepbedmap.model.dataset import TrainingSet
 from deepbedmap.rasters import Bounds
+from deepbedmap.report import Figure, report_evaluation
 from deepbedmap.repository import beside
 
 logger = logging.getLogger(__name__)
@@ -111,7 +113,7 @@ def run(
     Parameters
     ----------
     out
-        Folder for ``bed.tif``, ``bed.nc``, ``comparison.png``, ``scores.json``,
+        Folder for ``bed.tif``, ``bed.nc``, ``report.html``, ``comparison.png``, ``scores.json``,
         ``checkpoint.safetensors`` and ``repository/``, the made-up registry with its data.
     seed
         Another seed gives other glaciers and another start of the network.
@@ -152,27 +154,35 @@ def run(
         checkpoints.load(checkpoint).network,
         surveyed.inputs,
         surveyed.bounds,
-        provenance={
-            "sources": [*surveyed.sources("input"), citation.describe(checkpoint, "checkpoint")]
-        },
+        provenance={"sources": [*surveyed.sources("input"), checkpoints.describe(checkpoint)]},
     )
     rasters.write_geotiff(bed, out / "bed.tif")
     rasters.write_netcdf(bed, out / "bed.nc")
 
     report("scoring at held-out picks")
     held_out = surveyed.held_out
-    beds = {
-        "model": bed,
-        "bicubic": interpolate_prior(surveyed.inputs.prior, bed),
-        "gridding": grid_known(surveyed.reconnaissance, bed),
-    }
+    prior = out / "repository" / "lowres" / "MadeUpPrior.tif"
+    rows = comparison.compare(
+        out / "bed.tif",
+        held_out,
+        prior=prior,
+        gridding=surveyed.reconnaissance,
+        velocity=out / "repository" / "misc" / "MadeUpVelocity.nc",
+        registry=surveyed.registry,
+    )
     scores: dict[str, Any] = {
-        method: asdict(evaluation.evaluate(grid, held_out)) for method, grid in beds.items()
+        method: asdict(replace(row.scores, strata={}))
+        for method, row in zip(("model", "bicubic", "gridding"), rows, strict=True)
     }
+
+    report("drawing, and writing the report")
     truth = grids.grid_points(held_out, region=surveyed.bounds)
     figures.compare(
         [
-            Panel(f"prior, bicubic: RMSE {scores['bicubic']['rmse']:.0f} m", beds["bicubic"]),
+            Panel(
+                f"prior, bicubic: RMSE {scores['bicubic']['rmse']:.0f} m",
+                interpolate_prior(surveyed.inputs.prior, bed),
+            ),
             Panel(f"model: RMSE {scores['model']['rmse']:.0f} m", bed),
             Panel("held-out survey, gridded", truth),
             Panel("model minus held-out survey", bed - truth, "difference"),
@@ -181,6 +191,47 @@ def run(
         source=f"Made-up glacier, seed {seed}; {len(held_out)} held-out picks. "
         "Nothing here was observed.",
     )
+    with tempfile.TemporaryDirectory(prefix="deepbedmap-") as folder:
+        curves = figures.training_curves(history, Path(folder) / "training.png")
+        report_evaluation(
+            out / "report.html",
+            rows,
+            out / "bed.tif",
+            held_out,
+            prior=prior,
+            gridding=surveyed.reconnaissance,
+            registry=surveyed.registry,
+            figures=[
+                Figure(
+                    "The held-out survey",
+                    out / "comparison.png",
+                    "What was held out is gridded here for the eye alone: the scores are at the "
+                    "picks themselves.",
+                    "Maps of the prior, the model, the held-out survey and model minus survey.",
+                ),
+                Figure(
+                    "Training",
+                    curves,
+                    "Errors at the tiles trained on, and at those of a glacier of their own, by "
+                    "which the training is watched.",
+                    "Curves of errors and losses by training step.",
+                ),
+            ],
+            notes=["Made-up glaciers: nothing here was observed."],
+            picks=TEST,
+            command=shlex.join(
+                [
+                    "deepbedmap",
+                    "demo",
+                    "--out",
+                    f"{out}",
+                    "--seed",
+                    f"{seed}",
+                    "--steps",
+                    f"{steps}",
+                ]
+            ),
+        )
     scores |= {"seed": seed, "steps": steps, "seconds": round(time.perf_counter() - start, 1)}
     with beside(out / "scores.json") as part:
         part.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")

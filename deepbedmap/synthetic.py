@@ -724,14 +724,21 @@ def write_repository(
         reconnaissance.append(sparse)
         priors.append(make_prior(sparse, glacier.bounds, c))
         picks = fly(glacier, c.line_spacing, None, random, c)
-        entries.append(_write_survey(survey, picks, folder))
+        entries.append(_write_survey(survey, picks, glacier.bounds, folder))
         logger.info("made and surveyed glacier %d of %d", number + 1, len(SURVEYS))
 
     path = published / "MadeUpReconnaissance.csv"
     write_carlson(pd.concat(reconnaissance), path)
     _write_pipeline(folder, RECONNAISSANCE, "bed_depth_below_WGS84_datum", path.name)
     entries.append(
-        _entry(RECONNAISSANCE, "highres", [path], crs=CRS, pipelines=[f"{RECONNAISSANCE}.json"])
+        _entry(
+            RECONNAISSANCE,
+            "highres",
+            [path],
+            crs=CRS,
+            bounds=_around(glaciers.values()),
+            pipelines=[f"{RECONNAISSANCE}.json"],
+        )
     )
     entries += _write_rasters(glaciers.values(), priors, published)
     text = "# Made-up glaciers: nothing here was observed.\n" + yaml.safe_dump(
@@ -759,7 +766,15 @@ def _make_room(folder: Path) -> None:
     mark.write_text("The demo may delete this folder.\n", encoding="utf-8")
 
 
-def _write_survey(survey: Survey, picks: pd.DataFrame, folder: Path) -> dict[str, Any]:
+def _around(glaciers: Iterable[Glacier]) -> list[float]:
+    """Box around glaciers, as the registry states it."""
+    edges = np.array([glacier.bounds for glacier in glaciers])
+    return [*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()]
+
+
+def _write_survey(
+    survey: Survey, picks: pd.DataFrame, bounds: Bounds, folder: Path
+) -> dict[str, Any]:
     """Write a survey's files and its pipeline; return its registry entry."""
     published = folder / "published"
     shares = np.array_split(picks["line"].unique(), len(survey.files))
@@ -773,6 +788,7 @@ def _write_survey(survey: Survey, picks: pd.DataFrame, folder: Path) -> dict[str
         "highres",
         [published / name for name in survey.files],
         crs=projections[0] if projections else CRS,
+        bounds=[float(edge) for edge in bounds],
         pipelines=[survey.pipeline],
     )
     for file in entry["files"]:
@@ -821,12 +837,26 @@ def _write_rasters(
     rasters.write_geotiff(accumulation, published / "MadeUpAccumulation.tif")
     rasters.write_netcdf(velocity, published / "MadeUpVelocity.nc")
     return [
-        _entry("MadeUpPrior", "lowres", [published / "MadeUpPrior.tif"], resolution=1000),
-        _entry("MadeUpSurface", "misc", [published / "MadeUpSurface.tif"], resolution=100),
+        _entry(
+            "MadeUpPrior",
+            "lowres",
+            [published / "MadeUpPrior.tif"],
+            bounds=_around(made),
+            resolution=1000,
+            built_from={"surveys": [RECONNAISSANCE]},
+        ),
+        _entry(
+            "MadeUpSurface",
+            "misc",
+            [published / "MadeUpSurface.tif"],
+            bounds=_around(made),
+            resolution=100,
+        ),
         _entry(
             "MadeUpVelocity",
             "misc",
             [published / "MadeUpVelocity.nc"],
+            bounds=_around(made),
             resolution=500,
             units="m/yr",
             vertical_datum=None,
@@ -835,6 +865,7 @@ def _write_rasters(
             "MadeUpAccumulation",
             "misc",
             [published / "MadeUpAccumulation.tif"],
+            bounds=_around(made),
             resolution=1000,
             units="kg m-2 a-1",
             vertical_datum=None,

@@ -40,6 +40,7 @@ def test_the_demo_leaves_its_products_and_no_parts_of_them(run):
         "bed.tif",
         "checkpoint.safetensors",
         "comparison.png",
+        "report.html",
         "repository",
         "scores.json",
     ]
@@ -55,6 +56,19 @@ def test_scores_are_written_for_each_method(run):
         assert written[method]["picks"] == written["model"]["picks"] > 100
         assert 0 < written[method]["rmse"] < 1_000
     assert (written["seed"], written["steps"]) == (3, 10)
+
+
+def test_the_report_shows_the_scores_and_figures_of_the_run(run):
+    out, scores, _, _ = run
+    page = (out / "report.html").read_text()
+    assert "nothing here was observed" in page
+    assert f"{scores['model']['picks']:,} radar picks" in page
+    for method in ("model", "bicubic", "gridding"):
+        assert f"{scores[method]['rmse']:.1f}" in page
+    assert "<h3>Training</h3>" in page
+    assert "<h3>Along the longest line</h3>" in page
+    assert "deepbedmap demo --out" in page
+    assert page.count("data:image/png;base64,") >= 7
 
 
 def test_the_bed_on_disk_has_the_score_that_is_written(run):
@@ -96,7 +110,7 @@ def test_the_bed_cites_its_inputs_and_the_surveys_behind_its_checkpoint(run):
 
 def test_progress_is_told(run):
     _, _, told, steps = run
-    assert len(told) == 7
+    assert len(told) == 8
     assert steps == list(range(1, 11))
 
 

@@ -15,6 +15,7 @@ import shapely
 import xarray as xr
 import yaml
 from places import raster
+from scipy import ndimage
 
 from deepbedmap import points, rasters, repository, schemas
 from deepbedmap.errors import InvalidDataError
@@ -143,6 +144,96 @@ def test_several_files_are_an_ensemble_and_so_are_members_of_a_product(evaluate,
 
 
 @pytest.fixture
+def long_lines(tmp_path):
+    """Two lines of 100 km over hills 16 km long, which the bed has, and over others of about 3."""
+    x = np.arange(50.0, 100_000, 100)
+
+    def hills(x):
+        return 100 * np.sin(2 * np.pi * x / 16_000)
+
+    white = np.random.default_rng(0).normal(0, 1, (2, x.size))
+    others = ndimage.gaussian_filter1d(white, 8, axis=1)
+    others *= 30 / others.std()
+    table = pd.concat(
+        [
+            pd.DataFrame({"x": x, "y": y, "z": hills(x) + own, "line": name})
+            for name, y, own in zip("ab", (5_000.0, 9_000.0), others, strict=True)
+        ],
+        ignore_index=True,
+    ).astype({"line": "category"})
+    table.attrs = {"crs": "EPSG:3031", "vertical_datum": "ellipsoid", "sources": []}
+    points.write_points(table, tmp_path / "long.parquet")
+    smooth = raster(lambda x, y: hills(x) + 0 * y, 250, (0, 0, 100_000, 15_000))
+    return rasters.write_geotiff(smooth, tmp_path / "smooth.tif")
+
+
+def test_a_bed_resolves_the_hills_that_it_has(evaluate, call, long_lines, tmp_path):
+    entry = tmp_path / "long.parquet"
+    found = evaluate(dems=(long_lines,), entry=entry)["resolution"]
+    assert 3_000 < found["resolved_wavelength"] < 16_000
+    assert 0 < found["significance"] <= 1
+    assert found["threshold"] == max(0.5, found["significance"])
+    assert found["sill"] == pytest.approx(30**2, rel=0.2)
+    assert 1_000 < found["range"] < 5_000
+    _, text, _ = call("evaluate", long_lines, "--points", entry)
+    assert f"\ndem          {found['resolved_wavelength']:,.0f}" in text
+    _, text, _ = call("evaluate", long_lines, "--points", entry, "--csv")
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert float(row["resolved_wavelength"]) == found["resolved_wavelength"]
+    assert float(row["error_sill"]) == found["sill"]
+
+
+def test_picks_that_cannot_tell_what_is_resolved_say_why(evaluate, picks, tmp_path):
+    found = evaluate()["resolution"]
+    assert found["resolved_wavelength"] is None
+    assert found["remark"].startswith("no line of 25 km without a gap of over 1000 m")
+    nameless = picks.drop(columns="line")
+    nameless.attrs = picks.attrs
+    points.write_points(nameless, tmp_path / "nameless.parquet")
+    said = evaluate(entry=tmp_path / "nameless.parquet")
+    assert said["resolution"]["remark"] == "the picks name no lines"
+    assert sum(part["picks"] for part in said["strata"]["relief"]) == 600
+
+
+@pytest.fixture
+def flowing(tmp_path):
+    """Options by which ice of 1000 m above the bed stretches and is not fed."""
+    fields = {
+        "surface": raster(lambda x, y: 1_000 + bed(x, y), 500, BOX),
+        "velocity": raster(
+            lambda x, y: np.stack([1e-3 * x + 0 * y, 0 * x * y]), 500, BOX, datum=None
+        ),
+        "balance": raster(lambda x, y: 0 * x * y, 1_000, BOX, datum=None),
+    }
+    fields["balance"].attrs["units"] = "m ice a-1"
+    for name, field in fields.items():
+        rasters.write_geotiff(field, tmp_path / f"{name}.tif")
+    return [part for name in fields for part in (f"--{name}", tmp_path / f"{name}.tif")]
+
+
+def test_mass_that_is_not_conserved_is_told_and_mapped(evaluate, call, dem, flowing, tmp_path):
+    said = evaluate(*flowing, "--gamma", 0.8, "--mass-map", tmp_path / "mass.tif")["mass"]
+    scale = 0.973  # of the projection near the pole
+    assert said["median"] == pytest.approx(0.8 * scale, abs=0.01)
+    assert said["mad"] < 0.1
+    assert said["gamma"] == 0.8
+    mapped = rasters.open_raster(tmp_path / "mass.tif")
+    assert float(mapped.median()) == pytest.approx(said["median"], abs=0.01)
+    assert mapped.attrs["units"] == "m a-1"
+    _, text, _ = call("evaluate", dem, "--points", tmp_path / "picks.parquet", *flowing)
+    assert "m of ice a year" in text
+    assert "gamma 1\n" in text
+    inner = evaluate(*flowing, "--bounds", 5_000, 5_000, 20_000, 20_000)["mass"]
+    assert inner["cells"] == 58**2
+
+
+def test_a_balance_that_does_not_say_of_what_it_is_is_refused(evaluate, flowing, tmp_path):
+    balance = raster(lambda x, y: 0 * x * y, 1_000, BOX, datum=None)
+    rasters.write_geotiff(balance, tmp_path / "balance.tif")
+    assert "balance.tif, field units: expected kg m-2 a-1" in evaluate(*flowing)
+
+
+@pytest.fixture
 def tiles(tmp_path):
     """Footprints of a tile that some of the picks lie in."""
     path = tmp_path / "tiles.geojson"
@@ -167,6 +258,27 @@ def test_a_training_far_off_is_no_leak(evaluate, tmp_path):
     path = tmp_path / "far.geojson"
     gpd.GeoDataFrame(geometry=[shapely.box(50_000, 0, 59_000, 9_000)], crs=3031).to_file(path)
     assert evaluate("--training", path)["independent_of_training"]["answer"] == "yes"
+
+
+def test_a_bed_whose_training_left_out_the_place_says_so_by_itself(evaluate, tmp_path):
+    stated = {"excluded": {"areas": {"Thwaites": list(BOX)}, "buffer": 11_000}}
+    checkpoint = {
+        "role": "checkpoint",
+        "file": "network.safetensors",
+        "sources": [{"role": "training", "file": "a.csv"}],
+    }
+
+    def verdict(**more):
+        made = raster(bed, 250, BOX)
+        made.attrs["provenance"] = json.dumps({"sources": [checkpoint | more]})
+        path = rasters.write_geotiff(made, tmp_path / "made.tif")
+        return evaluate(dems=(path,))["independent_of_training"]
+
+    assert verdict()["answer"] == "unknown"
+    assert verdict(training_set=stated) == {
+        "answer": "yes",
+        "reason": "the training left out Thwaites",
+    }
 
 
 def test_one_line_only_has_no_interval_and_says_so(evaluate, picks, tmp_path, call, dem):
@@ -229,6 +341,12 @@ def test_a_dem_elsewhere_and_files_that_are_not_there_are_said(evaluate, tmp_pat
     assert "absent.tif" in evaluate(dems=(tmp_path / "absent.tif",))
     assert "absent.parquet" in evaluate(entry=tmp_path / "absent.parquet")
     assert "neither a file nor a dataset" in evaluate("--baseline", "a=absent.tif")
+    assert "ensemble: " in evaluate(dems=(tmp_path / "dem.tif", path))
+
+
+def test_a_dem_that_breaks_off_is_said(evaluate, dem):
+    dem.write_bytes(dem.read_bytes()[:3_000])
+    assert f"{dem}: expected cells that can be read" in evaluate()
 
 
 @pytest.mark.parametrize(
@@ -238,6 +356,10 @@ def test_a_dem_elsewhere_and_files_that_are_not_there_are_said(evaluate, tmp_pat
         ("--points", "a", "--results", "a.csv"),
         ("--points", "a", "--baseline", "b"),
         ("--benchmark", "made-up-glacier", "--season", "a"),
+        ("--points", "a", "--surface", "b.tif"),
+        ("--points", "a", "--mass-map", "b.tif"),
+        ("--points", "a", "--gamma", "1.5"),
+        ("--points", "a.parquet", "--season", "b"),
     ],
 )
 def test_a_call_that_says_too_little_or_too_much_is_at_fault(call, options):

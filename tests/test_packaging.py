@@ -86,8 +86,8 @@ def test_the_wheel_holds_the_flat_files_and_no_raw_data(wheel):
     assert held == flat
     assert {f"highres/{name}" for dataset in registry.load() for name in dataset.pipelines} < held
     package = ROOT / "deepbedmap"
-    settings = (package / "model").rglob("*.toml")
-    modules = {path.relative_to(ROOT).as_posix() for path in (*package.rglob("*.py"), *settings)}
+    kinds = (package.rglob(f"*.{suffix}") for suffix in ("py", "toml", "j2"))
+    modules = {path.relative_to(ROOT).as_posix() for paths in kinds for path in paths}
     assert modules <= names
     others = names - modules - {f"deepbedmap/_repository/{name}" for name in held}
     assert all(".dist-info/" in name for name in others), others

@@ -30,9 +30,9 @@ def checkout(tmp_path):
     return tmp_path, stand_in
 
 
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["sh", "setup.sh"],
+        ["sh", "setup.sh", *arguments],
         cwd=folder,
         env={"PATH": str(folder / "bin")},
         capture_output=True,
@@ -67,7 +67,9 @@ def test_a_user_who_may_install_is_told_what_is_installed(checkout):
     assert "there is still no GMT" in done.stderr
 
 
-def test_when_all_is_there_nothing_is_done_nor_said(checkout):
+@pytest.fixture
+def complete(checkout):
+    """A checkout where all is there but a browser."""
     folder, stand_in = checkout
     for name in ("gmt", "gs", "python3"):
         stand_in(name, "exit 0")
@@ -75,8 +77,39 @@ def test_when_all_is_there_nothing_is_done_nor_said(checkout):
     texts = "".join((folder / name).read_text() for name in ("pyproject.toml", "constraints.txt"))
     wanted = subprocess.run(["cksum"], input=texts, capture_output=True, text=True, check=True)
     (folder / ".venv" / "complete").write_text(wanted.stdout)
+    return checkout
+
+
+def test_when_all_is_there_nothing_is_done_nor_said(complete):
+    folder, stand_in = complete
     done = run(folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    stand_in("google-chrome", "exit 0")
+    done = run(folder, "tests")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_browser_is_installed_for_tests_alone(complete):
+    folder, stand_in = complete
+    stand_in("id", "echo 0")
+    stand_in("apt-get", 'echo "$@" >> installed')
+    assert run(folder).returncode == 0
+    assert not (folder / "installed").exists()
+    done = run(folder, "tests")
+    assert (done.returncode, done.stdout) == (0, "Installing with apt-get: chromium\n")
+    assert "chromium" in (folder / "installed").read_text()
+
+
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_no_test_but_those_of_pages_needs_a_browser(complete, user):
+    folder, stand_in = complete
+    stand_in("id", f"echo {user}")
+    stand_in("sudo", "exit 1")
+    stand_in("apt-get", "exit 100")
+    done = run(folder, "tests")
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert "tests of pages are skipped" in done.stderr
 
 
 def test_another_set_of_versions_is_installed_anew(checkout):

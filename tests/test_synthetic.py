@@ -143,6 +143,20 @@ def test_the_registry_holds_the_true_checksums_and_no_local_raw_files_before_a_f
     assert all(len(file["sha256"]) == 64 for entry in entries for file in entry["files"])
 
 
+def test_the_registry_says_what_is_true_by_construction(repository):
+    folder, glaciers, entries = repository
+    assert entries["MadeUpPrior"].built_from.surveys == (synthetic.RECONNAISSANCE,)
+    for citekey, glacier in glaciers.items():
+        assert entries[citekey].bounds == glacier.bounds
+        xmin, ymin, xmax, ymax = glacier.bounds
+        picks = points.read_points(folder / "highres" / f"{citekey}.json")
+        assert picks["x"].between(xmin - 1, xmax + 1).all()
+        assert picks["y"].between(ymin - 1, ymax + 1).all()
+    around = entries[synthetic.RECONNAISSANCE].bounds
+    edges = np.array([glacier.bounds for glacier in glaciers.values()])
+    assert around == (*edges.min(0)[:2], *edges.max(0)[2:])
+
+
 def test_the_prior_is_made_from_sparse_lines_alone(repository):
     folder, _, _ = repository
     prior = rasters.open_raster(folder / "lowres" / "MadeUpPrior.tif")

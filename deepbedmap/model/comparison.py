@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ import numpy.typing as npt
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 from deepbedmap.model import evaluation, independence
 from deepbedmap.model.independence import BUFFER, Training, Verdict
+from deepbedmap.model.mass import MassStatistics, bed_residual, mass_statistics
 from deepbedmap.model.scores import REPLICATES, EnsembleScores, Scores, score_ensemble
+from deepbedmap.model.spectra import Resolution, resolution
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +29,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_COLUMNS = ("x", "y", "z", "line", "source")  # of a table of picks, those that are scored with
 _COUNTS = ("picks", "outside", "lines")
 _OF_ENSEMBLE = ("members", "crps", "crps_fair", "spread", "skill", "coverage_90")
+_OF_RESOLUTION = {
+    "resolved_wavelength": "resolved_wavelength",
+    "threshold": "coherence_threshold",
+    "significance": "coherence_significance",
+    "nugget": "error_nugget",
+    "sill": "error_sill",
+    "range": "error_range",
+    "remark": "resolution_remark",
+}
+_OF_MASS = ("cells", "mean", "rms", "median", "mad", "share_large", "large", "gamma")
 _GRID = 250.0
 _REACH = 60  # cells from a training pick that the gridding reaches
 _MOST_CELLS = 100e6
@@ -53,6 +66,10 @@ class Row:
         Whether the picks are new to what the bed was made from.
     ensemble
         Of a bed with several members.
+    resolution
+        What the bed holds of the picks along their lines.
+    mass
+        How far the ice above the bed is from conserving mass, where that was asked for.
     """
 
     name: str
@@ -62,6 +79,8 @@ class Row:
     independent_of_prior: Verdict
     independent_of_training: Verdict
     ensemble: EnsembleScores | None = None
+    resolution: Resolution = field(default_factory=Resolution)
+    mass: MassStatistics | None = None
 
     def flat(self) -> dict[str, Any]:
         """The row without classes, a value a column: limits of intervals end in _low and _high."""
@@ -81,7 +100,8 @@ class Row:
             said |= {name: verdict.answer, f"{name}_reason": verdict.reason}
         for name in _OF_ENSEMBLE:
             said[name] = getattr(self.ensemble, name, None)
-        return said
+        said |= {column: getattr(self.resolution, name) for name, column in _OF_RESOLUTION.items()}
+        return said | {f"mass_{name}": getattr(self.mass, name, None) for name in _OF_MASS}
 
 
 def read_picks(
@@ -103,6 +123,8 @@ def read_picks(
     ------
     InvalidDataError, MissingDataError
         As of :func:`deepbedmap.points.read_points`; surveys differ in CRS or vertical datum.
+    ValueError
+        A season of a table.
     """
     from deepbedmap import registry
     from deepbedmap.points import read_points
@@ -112,6 +134,8 @@ def read_picks(
     tables = {}
     for entry in [entries] if isinstance(entries, str) else entries:
         if Path(entry).suffix == ".parquet":
+            if seasons:
+                raise ValueError(f"season: {entry} is a table, and has no raw files to choose from")
             tables[entry] = _read_table(Path(entry), bounds)
             continue
         names = [entry if Path(entry).exists() else entry.removesuffix("_points")]
@@ -125,15 +149,22 @@ def read_picks(
 
 
 def _read_table(path: Path, bounds: Bounds | None) -> pd.DataFrame:
-    import pandas as pd
+    import pyarrow
+    from pyarrow import parquet
 
     if not path.exists():
         raise MissingDataError(f"{path}: no such table; `deepbedmap points` makes one")
     try:
-        picks = pd.read_parquet(path).drop(columns="geometry", errors="ignore")
+        known = parquet.read_schema(path)
+        table = parquet.read_table(path, columns=[name for name in _COLUMNS if name in known.names])
     except (OSError, ValueError) as error:
         expected = "a table of picks, as `deepbedmap points` writes it"
         raise InvalidDataError(Fault(str(path), expected=expected, found=str(error))) from error
+    # Each column is let go as soon as it is turned, so that a table is held once.
+    picks: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
+    del table
+    pyarrow.default_memory_pool().release_unused()
+    picks.attrs |= independence.parsed((known.metadata or {}).get(b"PANDAS_ATTRS"))
     missing = [name for name in ("x", "y", "z") if name not in picks]
     if missing:
         found = f"no {', '.join(missing)}"
@@ -232,7 +263,7 @@ def compare(
     registry = registry or registries.load()
     training = training or Training()
     told = dict(datums or {})
-    x, y, z = evaluation.places_of(points)
+    _, _, z = evaluation.places_of(points)
     points = _on_stated_datum(points, told.pop("picks", None))
     dems = dem if isinstance(dem, list) else [dem]
     leak = independence.find_leak(points, training, buffer)
@@ -246,21 +277,12 @@ def compare(
             )
         )
 
-    beds = {"dem": _Bed.open(dems[0], registry)}
-    if prior is not None:
-        beds["bicubic prior"] = _Bed.open(prior, registry, "cubic")
     gridding = training.picks if gridding is None else gridding
-    if gridding is not None and (grid := _gridded(gridding, points)) is not None:
-        beds["gridding"] = _Bed(grid, grid, "linear")
-    for name, given in (baselines or {}).items():
-        if name in beds or name == "picks":
-            raise ValueError(f"baselines: expected another name than {name!r}")
-        beds[name] = _Bed.open(given, registry)
+    beds = open_beds(dems[0], points, prior, gridding, baselines, registry)
     if unknown := set(told) - set(beds):
         raise ValueError(f"datums: expected names of {', '.join(beds)} or picks, found {unknown}")
 
-    datum = _stated(points.attrs.get("vertical_datum")) or beds["dem"].datum or told.get("dem")
-    place = _Place(x, y, points.attrs.get("crs"), datum, geoids or {})
+    place = Place.of(points, beds["dem"], told.get("dem"), geoids)
     sampled = {
         name: place.sample(bed, told.get(name), strict=name != "dem") for name, bed in beds.items()
     }
@@ -279,8 +301,8 @@ def compare(
         strata["distance"] = independence.distance_to(points, known_picks)
     if velocity is not None:
         strata["speed"] = evaluation.speed_at(points, velocity)
-    if evaluation.with_lines(points) is not None:
-        strata["relief"] = evaluation.relief_along(points)
+    strata["relief"] = evaluation.relief_along(points)
+    named = evaluation.with_lines(points)
 
     sources_of_picks: list[dict[str, Any]] = points.attrs.get("sources") or [{}]
     tested = {source.get("citekey") for source in sources_of_picks}
@@ -298,23 +320,100 @@ def compare(
             new = independence.of_training(
                 sources, trained, leaked, points, tested, registry, buffer
             )
+        values = sampled.pop(name)
+        resolved = Resolution(remark="the picks name no lines")
+        if named is not None:
+            resolved = resolution(named.assign(grid=np.where(known, values, np.nan)))
         rows.append(
             Row(
                 name,
                 described.get("file"),
                 described.get("sha256"),
-                evaluation.score_at(points, sampled.pop(name), known, strata, replicates, seed),
+                evaluation.score_at(points, values, known, strata, replicates, seed),
                 new_to_prior,
                 new,
                 _ensemble(dems, place, told.get("dem"), z, known) if name == "dem" else None,
+                resolved,
             )
         )
     return rows
 
 
+def conserve(
+    dem: Raster,
+    surface: Raster,
+    velocity: Raster,
+    balance: Raster,
+    *,
+    gamma: float = 1.0,
+    bounds: Bounds | None = None,
+    path: str | os.PathLike[str] | None = None,
+) -> MassStatistics:
+    """Say how far the ice above a bed is from conserving mass.
+
+    Parameters
+    ----------
+    dem
+        As of :func:`deepbedmap.model.evaluation.evaluate`.
+    surface, velocity, balance, gamma
+        As of :func:`deepbedmap.model.mass.bed_residual`, or files of these.
+    bounds
+        A box to which the bed is cut.
+    path
+        A GeoTIFF that gets the map.
+
+    Raises
+    ------
+    InvalidDataError
+        As of :func:`deepbedmap.model.mass.bed_residual`; no cell has a residual.
+    """
+    from deepbedmap import rasters
+
+    if isinstance(velocity, str | os.PathLike):
+        velocity = rasters.open_raster(velocity, rasters.velocity_components(velocity))
+    bed = rasters.north_up(evaluation.open_bed(dem))
+    if bounds is not None:
+        xmin, ymin, xmax, ymax = bounds
+        bed = bed.sel(x=slice(xmin, xmax), y=slice(ymax, ymin))
+        if not bed.size:
+            found = f"bounds {rasters.bounds_of(evaluation.open_bed(dem))}"
+            fault = Fault(rasters.name_of(bed), expected=f"cells within {bounds}", found=found)
+            raise InvalidDataError(fault)
+    above, gained = (
+        rasters.open_raster(each) if isinstance(each, str | os.PathLike) else each
+        for each in (surface, balance)
+    )
+    residual = bed_residual(bed, above, velocity, gained, gamma=gamma)
+    if path is None:
+        return mass_statistics(residual)
+    written = rasters.chunked(rasters.open_raster(rasters.write_cog(residual, path)))
+    return mass_statistics(written.assign_attrs(gamma=gamma))
+
+
+def open_beds(
+    dem: Raster,
+    points: pd.DataFrame,
+    prior: Raster | None,
+    gridding: pd.DataFrame | None,
+    baselines: Mapping[str, Raster] | None,
+    registry: Registry,
+) -> dict[str, Bed]:
+    """Open the beds that :func:`compare` scores, by the names of its rows; the DEM first."""
+    beds = {"dem": Bed.open(dem, registry)}
+    if prior is not None:
+        beds["bicubic prior"] = Bed.open(prior, registry, "cubic")
+    if gridding is not None and (grid := _gridded(gridding, points)) is not None:
+        beds["gridding"] = Bed(grid, grid, "linear")
+    for name, given in (baselines or {}).items():
+        if name in beds or name == "picks":
+            raise ValueError(f"baselines: expected another name than {name!r}")
+        beds[name] = Bed.open(given, registry)
+    return beds
+
+
 def _ensemble(
     dems: Sequence[Raster],
-    place: _Place,
+    place: Place,
     datum: str | None,
     z: npt.NDArray[np.float64],
     known: npt.NDArray[np.bool_],
@@ -326,8 +425,10 @@ def _ensemble(
         members = evaluation.open_members(dems[0])
     if len(members) < 2:
         return None
-    beds = [_Bed(member, member, "linear") for member in members]
+    beds = [Bed(member, member, "linear") for member in members]
     heights = np.stack([place.sample(bed, datum, strict=False) for bed in beds])
+    for bed, values in zip(beds, heights, strict=True):
+        evaluation.require_some(np.isfinite(values), f"ensemble: {bed.label}", bed.raster)
     whole = known & np.isfinite(heights).all(0)
     evaluation.require_some(whole, "ensemble", members[0])
     return score_ensemble(heights[:, whole], z[whole])
@@ -360,7 +461,7 @@ def _stated(datum: Any) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Bed:
+class Bed:
     """A bed, what it was given as, and how it is interpolated at the picks."""
 
     given: Any
@@ -368,7 +469,7 @@ class _Bed:
     method: Method
 
     @classmethod
-    def open(cls, given: Raster, registry: Registry, method: Method = "linear") -> _Bed:
+    def open(cls, given: Raster, registry: Registry, method: Method = "linear") -> Bed:
         """Open a grid, a file, or a dataset of the registry, whose datum that states."""
         path = _find(given, registry)
         raster = evaluation.open_bed(path)
@@ -410,7 +511,7 @@ def _find(given: Raster, registry: Registry) -> Raster:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where beds are sampled, and on what datum their heights are wanted."""
 
     x: npt.NDArray[np.float64]
@@ -419,7 +520,18 @@ class _Place:
     datum: str | None
     geoids: Geoids
 
-    def sample(self, bed: _Bed, told: str | None, strict: bool) -> npt.NDArray[np.float64]:
+    @classmethod
+    def of(
+        cls, points: pd.DataFrame, dem: Bed, told: str | None = None, geoids: Geoids | None = None
+    ) -> Place:
+        """Places of picks, on their datum; where that is unknown, on the DEM's, as told."""
+        x, y, _ = evaluation.places_of(points)
+        datum = _stated(points.attrs.get("vertical_datum")) or dem.datum or told
+        return cls(x, y, points.attrs.get("crs"), datum, geoids or {})
+
+    def sample(
+        self, bed: Bed, told: str | None = None, strict: bool = True
+    ) -> npt.NDArray[np.float64]:
         """Heights of a bed; strict where an unknown datum is refused if the wanted one is known."""
         from deepbedmap import rasters
 
@@ -435,7 +547,7 @@ class _Place:
         own = bed.datum or told
         if self.datum and own is None and strict:
             raise InvalidDataError(replace(fault, remedy="state it: --datum NAME=DATUM"))
-        values = rasters.sample(bed.raster, self.x, self.y, bed.method)
+        values = evaluation.sample_bed(bed.raster, self.x, self.y, bed.method)
         if self.datum is None or own in (None, self.datum):
             return values
         if not self.geoids:

@@ -12,12 +12,14 @@ import numpy.typing as npt
 
 from deepbedmap.errors import Fault, InvalidDataError
 from deepbedmap.model.roughness import FEWEST, STRETCH, roughness_along
-from deepbedmap.model.scores import REPLICATES, Scores, score
-from deepbedmap.model.tracks import means, tracks
+from deepbedmap.model.scores import REPLICATES, Scores, numbered, score
+from deepbedmap.model.tracks import means, stretches, tracks_by_parts
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
+    from deepbedmap.rasters import Method
 
     Raster: TypeAlias = "xr.DataArray | str | os.PathLike[str]"
 
@@ -61,7 +63,7 @@ def evaluate(
 
     Notes
     -----
-    A file is read in parts, where there are picks. 10 million picks take about 1.5 GB.
+    A file is read in parts, where there are picks. 10 million picks take about 1.4 GB.
 
     Examples
     --------
@@ -79,7 +81,7 @@ def evaluate(
     said = points.attrs
     rasters.require_reference("picks", said.get("crs"), said.get("vertical_datum"), bed)
     x, y, _ = places_of(points)
-    sampled = rasters.sample(bed, x, y)
+    sampled = sample_bed(bed, x, y)
     known = np.isfinite(sampled)
     require_some(known, rasters.name_of(bed), bed)
     return score_at(points, sampled, known, strata, replicates, seed)
@@ -97,6 +99,28 @@ def places_of(points: pd.DataFrame) -> list[npt.NDArray[np.float64]]:
             Fault("picks", expected="finite x, y and z", found="NaN or infinity", remedy="drop it")
         )
     return places
+
+
+def sample_bed(
+    bed: xr.DataArray,
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    method: Method = "linear",
+) -> npt.NDArray[np.float64]:
+    """Sample a bed at places, as :func:`deepbedmap.rasters.sample`; say where it cannot be read."""
+    from deepbedmap import rasters
+
+    try:
+        return rasters.sample(bed, x, y, method)
+    except OSError as error:
+        raise InvalidDataError(
+            Fault(
+                rasters.name_of(bed),
+                expected="cells that can be read",
+                found=f"some that cannot ({error.__cause__ or error})",
+                remedy="get or make the file again",
+            )
+        ) from error
 
 
 def require_some(known: npt.NDArray[np.bool_], name: str, bed: xr.DataArray) -> None:
@@ -157,26 +181,33 @@ def with_lines(points: pd.DataFrame) -> pd.DataFrame | None:
     if "source" in points and (points["source"] != points["source"].iloc[0]).any():
         survey = pd.Categorical(points["source"])
         codes = survey.codes.astype(np.int64) * len(line.categories) + line.codes
-        line = pd.Categorical(pd.factorize(codes)[0])
-    named = points[["x", "y", "z"]].assign(line=line)
+        number, names = numbered(codes)
+        line = pd.Categorical.from_codes(number, pd.RangeIndex(names.size))
+    columns = {name: points[name] for name in ("x", "y", "z")}
+    named = pd.DataFrame({**columns, "line": pd.Series(line, points.index)}, copy=False)
     named.attrs = {key: value for key, value in points.attrs.items() if key == "crs"}
     return named
 
 
 def relief_along(points: pd.DataFrame, length: float = _RELIEF) -> npt.NDArray[np.float64]:
-    """Relief around each pick: standard deviation of the bed in stretches of its line.
+    """Relief around each pick: standard deviation of the picks in stretches of its line.
 
     Parameters
     ----------
     points
-        Columns x, y, z in metres and line.
+        Columns x, y, z in metres and line; without lines, squares take the place of stretches.
     length
-        Of the stretches, in metres.
+        Of the stretches, or a side of the squares, in metres.
 
     Returns
     -------
     numpy.ndarray
         float64 (n,) metres; NaN in stretches of fewer than three picks.
+
+    Notes
+    -----
+    Of the picks and not of a raster: a bed, or a prior, that is too smooth would call rough places
+    smooth, and each bed that is compared would have classes of its own.
 
     Examples
     --------
@@ -187,17 +218,31 @@ def relief_along(points: pd.DataFrame, length: float = _RELIEF) -> npt.NDArray[n
     """
     named = with_lines(points)
     if named is None:
-        return np.full(len(points), np.nan)
-    row, line, distance, _ = tracks(named)
-    stretch = np.floor_divide(distance, length)
-    new = (np.diff(line, prepend=-1) != 0) | (np.diff(stretch, prepend=-1) != 0)
-    first = np.flatnonzero(new)
-    count = np.diff(first, append=line.size)
-    z = named["z"].to_numpy(np.float64)[row]
-    deviation = np.sqrt(means((z - np.repeat(means(z, first), count)) ** 2, first))
+        return _relief_in_squares(points, length)
+    z = named["z"].to_numpy(np.float64)
     relief = np.empty(len(points))
-    relief[row] = np.repeat(np.where(count >= FEWEST, deviation, np.nan), count)
+    for row, line, distance, _ in tracks_by_parts(named):
+        first = stretches(line, distance, length)
+        count = np.diff(first, append=line.size)
+        deviation = z[row] - np.repeat(means(z[row], first), count)
+        rough = np.where(count >= FEWEST, np.sqrt(means(deviation**2, first)), np.nan)
+        relief[row] = np.repeat(rough, count)
     return relief
+
+
+def _relief_in_squares(points: pd.DataFrame, length: float) -> npt.NDArray[np.float64]:
+    places = [
+        np.floor_divide(points[name].to_numpy(np.float64), length).astype(np.int32) for name in "xy"
+    ]
+    _, square = np.unique(
+        places[0].astype(np.int64) << 32 | places[1].astype(np.int64) & 0xFFFFFFFF,
+        return_inverse=True,
+    )
+    z = points["z"].to_numpy(np.float64)
+    count = np.bincount(square)
+    off = z - (np.bincount(square, z) / count)[square]
+    deviation = np.sqrt(np.bincount(square, off**2) / count)
+    return np.where(count >= FEWEST, deviation, np.nan)[square]
 
 
 def speed_at(points: pd.DataFrame, velocity: Raster) -> npt.NDArray[np.float64]:

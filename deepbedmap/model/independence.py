@@ -23,8 +23,10 @@ BUFFER = 11_000.0
 """Metres between test picks and whatever a model was trained on: a tile's width and its margin."""
 
 _INPUTS = ("prior", "input")
+_SAME = ("raster", "filler", "heights")  # what was only resampled, filled or brought to a datum
 _AT_ONCE = 1_000_000
 _Roles = tuple[str | None, ...]
+_Excluded = tuple[dict[str, Sequence[float]], float]
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Training:
     names: tuple[str, ...] = ()
     footprints: gpd.GeoDataFrame | None = None
     picks: pd.DataFrame | None = None
-    excluded: tuple[dict[str, Sequence[float]], float] | None = None
+    excluded: _Excluded | None = None
     sources: list[Any] = field(default_factory=list)
 
 
@@ -249,11 +251,30 @@ def _sources(provenance: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _excluded(training_set: Mapping[str, Any]) -> tuple[dict[str, Sequence[float]], float] | None:
-    excluded = training_set.get("excluded")
-    if not isinstance(excluded, dict) or not excluded.get("areas"):
+def _excluded(training_set: Any) -> _Excluded | None:
+    """Boxes that a training left out, and metres around them; None where it states none."""
+    try:
+        excluded = training_set["excluded"]
+        areas: dict[str, Sequence[float]] = {
+            str(name): [float(edge) for edge in box] for name, box in excluded["areas"].items()
+        }
+        around = float(excluded["buffer"])
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    return dict(excluded["areas"]), float(excluded.get("buffer") or 0)
+    return (areas, around) if areas and all(len(box) == 4 for box in areas.values()) else None
+
+
+def _left_out(sources: list[Any]) -> list[_Excluded | None]:
+    """What each checkpoint behind a bed says that its training left out."""
+    found: list[_Excluded | None] = []
+    for source in sources:
+        if not isinstance(source, dict):
+            continue
+        if source.get("role") == "checkpoint":
+            found.append(_excluded(source.get("training_set")))
+        elif source.get("role") in _SAME and isinstance(source.get("sources"), list):
+            found += _left_out(source["sources"])
+    return found
 
 
 def together(trainings: Iterable[Training]) -> Training:
@@ -298,14 +319,15 @@ def of_prior(sources: list[Any] | None, tested: set[str | None], registry: Regis
     "yes" means as far as the registry knows: that none of the surveys that it names for the prior
     holds the picks, or that the picks were measured after the last of the prior's data.
     """
-    if sources is None:
+    if not sources:
         return Verdict("unknown", "nothing says what it was made from")
     priors: dict[str, None] = {}
     for path, source in _leaves(sources):
-        role = path[0]
+        role, citekey = _first(path), citekey_of(source, registry)
+        if role == "raster":
+            role = "input" if _is_survey(citekey, registry) else "prior"
         if role not in _INPUTS:
             continue
-        citekey = citekey_of(source, registry)
         if citekey is None and role == "prior":
             return Verdict("unknown", f"{source.get('file', 'the prior')} is not in the registry")
         if citekey and (role == "prior" or registry[citekey].folder == "lowres"):
@@ -380,21 +402,30 @@ def of_training(
     Notes
     -----
     Where tiles or picks of the training are known, distance alone decides. Where they are not,
-    "yes" needs areas that were left out and hold all test picks, or bounds of all training
-    surveys in the registry that are farther off than the buffer.
+    "yes" needs areas that were left out and hold all test picks, as ``training`` or all checkpoints
+    of the bed's provenance state them (``training_set``), or bounds of all training surveys in the
+    registry that are farther off than the buffer.
     """
     if leak is not None:
         return Verdict("no", str(leak))
     if training.footprints is not None or training.picks is not None:
         names = ", ".join(training.names) or "the training"
         return Verdict("yes", f"no test pick within {buffer / 1000:g} km of {names}")
-    if training.excluded is not None:
-        areas, around = training.excluded
-        if around >= buffer and _all_inside(points, areas.values()):
-            return Verdict("yes", f"the training left out {', '.join(areas)}")
-    if sources is None and not training.sources:
+    given = training.excluded is not None
+    without = [training.excluded] if given else _left_out(sources or [])
+    if without and all(
+        one is not None and one[1] >= buffer and _all_inside(points, one[0].values())
+        for one in without
+    ):
+        areas = dict.fromkeys(name for one in without if one for name in one[0])
+        return Verdict("yes", f"the training left out {', '.join(areas)}")
+    if not sources and not training.sources:
         return Verdict("unknown", "nothing says what it was trained on")
-    learned = [s for path, s in _leaves(sources or []) if "training" in path or not any(path)]
+    learned = []
+    for path, source in _leaves(sources or []):
+        gridded = _first(path) == "raster" and _is_survey(citekey_of(source, registry), registry)
+        if "training" in path or not any(path) or gridded:
+            learned.append(source)
     learned += [s for path, s in _leaves(training.sources) if "training" in path]
     if not learned:
         if any("checkpoint" in path for path, _ in _leaves(sources or [])):
@@ -456,6 +487,16 @@ def _leaves(sources: list[Any], path: _Roles = ()) -> Iterator[tuple[_Roles, dic
             yield from _leaves(inner, roles)
         else:
             yield roles, source
+
+
+def _first(path: _Roles) -> str | None:
+    """Role of a source in a bed, "raster" of what that bed was resampled from."""
+    roles = [role for role in path if role]
+    return next((role for role in roles if role not in _SAME), "raster" if roles else None)
+
+
+def _is_survey(citekey: str | None, registry: Registry) -> bool:
+    return citekey is not None and registry[citekey].folder == "highres"
 
 
 def citekey_of(source: Mapping[str, Any], registry: Registry) -> str | None:

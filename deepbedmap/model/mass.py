@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -161,6 +162,78 @@ def mass_residual(
     return residual if thickness.chunks else residual.compute()
 
 
+def bed_residual(
+    bed: xr.DataArray,
+    surface: xr.DataArray,
+    velocity: xr.DataArray,
+    balance: xr.DataArray,
+    *,
+    gamma: float = 1.0,
+) -> xr.DataArray:
+    """Residual of mass conservation of the ice above a bed, whatever cells the others have.
+
+    Parameters
+    ----------
+    bed
+        (y, x), metres, on whose cells it is reckoned; EPSG:3031.
+    surface
+        (y, x), metres above the same datum. Of ice: what is surface less bed counts as ice, so that
+        the air in firn should have been taken off.
+    velocity
+        As of :func:`mass_residual`.
+    balance
+        SMB - BMB - dH/dt, in units as :func:`mass_residual` takes those of a surface balance.
+    gamma
+        As of :func:`mass_residual`.
+
+    Returns
+    -------
+    xarray.DataArray
+        As of :func:`mass_residual`, chunked, and nothing read yet. The others are interpolated
+        linearly; NaN where there is no ice.
+
+    Raises
+    ------
+    InvalidDataError
+        As of :func:`mass_residual`; bed and surface are above different datums; one of the others
+        covers nothing of the bed.
+    ValueError
+        As of :func:`mass_residual`.
+    """
+    import xarray as xr
+
+    from deepbedmap import products, rasters
+
+    if rasters.band_count(velocity) != 2:
+        raise ValueError(f"a velocity has 2 bands, along x and y, not dimensions {velocity.dims}")
+    for name, raster in (("surface", surface), ("balance", balance)):
+        if rasters.band_count(raster) != 1:
+            raise ValueError(f"a {name} has 1 band, not dimensions {raster.dims}")
+    rasters.require_same_reference(bed, surface)
+    bed = rasters.north_up(bed)
+    _require_polar(bed)
+    crs = rasters.require_crs(bed)
+    bed = bed if bed.chunks else rasters.chunked(bed)
+
+    def placed(raster: xr.DataArray) -> xr.DataArray:
+        cells: xr.DataArray = products.placed(raster, bed).rio.write_crs(crs)
+        cells.encoding = {"source": rasters.name_of(raster)}
+        return cells.assign_attrs(
+            {key: raster.attrs[key] for key in raster.attrs if key == "units"}
+        )
+
+    thickness = placed(surface) - bed
+    components = [
+        placed(velocity.isel({velocity.dims[0]: number}, drop=True)) for number in range(2)
+    ]
+    return mass_residual(
+        thickness.where(thickness > 0).rio.write_crs(crs),
+        xr.concat(components, "band").rio.write_crs(crs),
+        placed(balance),
+        gamma=gamma,
+    )
+
+
 def _residual(
     H: Values,
     u: Values,
@@ -286,13 +359,14 @@ def _in_metres(
                 field="units",
                 expected=forms if rate else "m",
                 found="none" if stated is None else str(stated),
-                remedy="state them: raster.attrs['units'] = ...",
+                remedy="state them, as its attribute or tag units",
             )
         )
     return raster * (amounts[match[1]] * (_TIMES[match[2] or match[3]] if rate else 1.0))
 
 
-class MassStatistics(NamedTuple):
+@dataclass(frozen=True)
+class MassStatistics:
     """What a residual of mass conservation is like, all in metres of ice a year.
 
     Attributes
@@ -307,6 +381,8 @@ class MassStatistics(NamedTuple):
         Of the cells whose residual is beyond ``large`` either way, 0 to 1.
     large
         That limit.
+    gamma
+        Ratio of depth-mean to surface velocity of the residual, where that states it.
     """
 
     cells: int
@@ -316,6 +392,7 @@ class MassStatistics(NamedTuple):
     mad: float
     share_large: float
     large: float
+    gamma: float | None = None
 
 
 def mass_statistics(residual: xr.DataArray, large: float = 10.0) -> MassStatistics:
@@ -372,6 +449,7 @@ def mass_statistics(residual: xr.DataArray, large: float = 10.0) -> MassStatisti
         mad=_weighted_median(np.abs(middles - median), histogram),
         share_large=float(beyond / cells),
         large=large,
+        gamma=residual.attrs.get("gamma"),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from deepbedmap.model.tracks import means, tracks
+from deepbedmap.model.tracks import means, stretches, tracks_by_parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,23 +68,23 @@ def roughness_along(
 
     if not length > 0:
         raise ValueError(f"a stretch is longer than 0 m, and not {length}")
-    row, line, distance, names = tracks(picks, columns)
-    stretch = np.floor_divide(distance, length)
-    starts = (np.diff(line, prepend=-1) != 0) | (np.diff(stretch, prepend=-1) != 0)
-    first = np.flatnonzero(starts)
-    count = np.diff(first, append=line.size)
-    places = {name: picks[name].to_numpy(np.float64)[row] for name in ("x", "y")}
-    table = {
-        "line": pd.Categorical.from_codes(line[first], names),
-        "distance": means(distance, first),
-        **{name: means(values, first) for name, values in places.items()},
-        "picks": count,
-    }
-    for column in columns:
-        elevation = picks[column].to_numpy(np.float64)[row]
-        deviation = elevation - np.repeat(means(elevation, first), count)
-        table[column] = np.sqrt(means(deviation**2, first))
-    return pd.DataFrame(table)[count >= FEWEST].reset_index(drop=True)
+    tables = []
+    for row, line, distance, names in tracks_by_parts(picks, columns):
+        first = stretches(line, distance, length)
+        count = np.diff(first, append=line.size)
+        places = {name: picks[name].to_numpy(np.float64)[row] for name in ("x", "y")}
+        table = {
+            "line": pd.Categorical.from_codes(line[first], names),
+            "distance": means(distance, first),
+            **{name: means(values, first) for name, values in places.items()},
+            "picks": count,
+        }
+        for column in columns:
+            elevation = picks[column].to_numpy(np.float64)[row]
+            deviation = elevation - np.repeat(means(elevation, first), count)
+            table[column] = np.sqrt(means(deviation**2, first))
+        tables.append(pd.DataFrame(table)[count >= FEWEST])
+    return pd.concat(tables, ignore_index=True)
 
 
 def roughness_by_line(picks: pd.DataFrame, length: float = STRETCH) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +30,10 @@ a year of ice speed, and metres of standard deviation of the bed."""
 
 _BINS = 512
 _TABLE = 8_000_000  # cells of the tables that a bootstrap works with: 64 MB
-_AT_ONCE = 1_000_000  # picks of an ensemble
+_AT_ONCE = 1_000_000  # picks
 
 Floats = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.intp]
+Numbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -193,37 +194,68 @@ def score(
     >>> scores.rmse, scores.bias, scores.bias_removed_rmse, round(scores.r2, 6), scores.lines
     (1.0, 0.0, 1.0, 0.5, 2)
     """
-    grid, z = np.asarray(grid, np.float64), np.asarray(z, np.float64)
+    z = np.asarray(z, np.float64)
     if not z.size:
         raise ValueError("there are no picks to score at")
-    error = grid - z
-    numbers, line = np.zeros(1, np.intp), np.zeros(0, np.intp)
+    line, names = None, None
     if lines is not None:
-        numbers, line = np.unique(np.asarray(lines), return_inverse=True)
-    count = len(numbers)
-    rough = np.zeros((2, count))
-    if stretches is not None:
-        of = np.searchsorted(numbers, np.asarray(stretches[0]))
-        rough = np.stack([np.bincount(of, np.asarray(each), count) for each in stretches[1:]])
+        line, names = numbered(np.asarray(lines))
+    rough = np.zeros((2, 1 if names is None else names.size))
+    if stretches is not None and names is not None:
+        of = np.searchsorted(names, np.asarray(stretches[0]))
+        rough = np.stack([np.bincount(of, np.asarray(each), names.size) for each in stretches[1:]])
+    return _score(
+        np.asarray(grid, np.float64) - z, z, line, rough, outside, strata or {}, replicates, seed
+    )
+
+
+def numbered(lines: npt.NDArray[Any]) -> tuple[Numbers, npt.NDArray[Any]]:
+    """Number the lines of picks (n,) from 0 without gaps; the second are the names by number."""
+    if lines.dtype.kind not in "iu" or lines.min() < 0 or lines.max() > lines.size:
+        names, number = np.unique(lines, return_inverse=True)
+        return number.astype(np.int32), names
+    present = np.bincount(lines) > 0  # codes of a category: nothing is sorted
+    return (np.cumsum(present, dtype=np.int32) - 1)[lines], np.flatnonzero(present)
+
+
+def _score(
+    error: Floats,
+    z: Floats,
+    line: Numbers | None,
+    rough: Floats,
+    outside: int,
+    strata: Mapping[str, npt.ArrayLike],
+    replicates: int,
+    seed: int,
+) -> Scores:
+    """Score errors (n,) at picks (n,) of lines that are numbered (n,)."""
+    count = rough.shape[1]
+    mean = float(error.mean())
     sums = _sums(error, z, line, count)
-    totals = _statistics(sums.sum(1), rough.sum(1), float(error.mean()))
+    totals = _statistics(sums.sum(1), rough.sum(1), mean)
     ordered = np.sort(error)
+    quantiles = {str(q): _quantile(ordered, q) for q in QUANTILES}
+    edges = _edges(ordered, count)
+    del ordered  # before the classes make their own
     intervals: dict[str, Interval] = {}
-    if count > 1:
-        drawn = _resampled(sums, rough, error, line, ordered, replicates, seed)
+    if line is not None and count > 1:
+        table = _histogram(error, line, edges, count)
+        drawn = _resampled(sums, rough, edges, table, mean, replicates, seed)
         known = {name: values for name, values in drawn.items() if not np.isnan(values).all()}
         intervals = {name: _interval(values) for name, values in known.items()}
     return Scores(
         **{name: float(value) for name, value in totals.items()},
         picks=z.size,
         outside=outside,
-        quantiles={str(q): float(np.quantile(ordered, q)) for q in QUANTILES},
-        lines=0 if lines is None else count,
+        quantiles=quantiles,
+        lines=0 if line is None else count,
         intervals=intervals,
-        remark=_remark(lines is not None, count),
+        remark=_remark(line is not None, count),
         strata={
-            name: _stratified(name, np.asarray(values, np.float64), grid, z, line, replicates, seed)
-            for name, values in (strata or {}).items()
+            name: _stratified(
+                name, np.asarray(values, np.float64), error, z, line, replicates, seed
+            )
+            for name, values in strata.items()
         },
     )
 
@@ -234,15 +266,23 @@ def _remark(named: bool, count: int) -> str | None:
     return "no intervals: the picks are of one line" if count == 1 else None
 
 
-def _sums(error: Floats, z: Floats, line: Numbers, count: int) -> Floats:
-    """Sums by line (5, lines) of what the statistics are made of, and the number of picks."""
-    error_less, z_less = error - error.mean(), z - z.mean()  # so that large means cost no digits
-    if np.ptp(z) == 0:
-        z_less[:] = 0
-    terms = (None, error_less, error_less**2, np.abs(error), z_less, z_less**2)
-    if not line.size:
-        return np.array([[float(z.size) if t is None else t.sum()] for t in terms])
-    return np.stack([np.bincount(line, term, count) for term in terms])
+def _sums(error: Floats, z: Floats, line: Numbers | None, count: int) -> Floats:
+    """Sums by line (6, lines) of what the statistics are made of, the first the picks."""
+    mean, middle = error.mean(), z.mean()  # taken off, so that large means cost no digits
+    level = z.min() == z.max()
+    sums = np.zeros((6, count))
+    for part in _parts(z.size):
+        off = error[part] - mean
+        height = np.zeros_like(off) if level else z[part] - middle
+        terms = (np.ones_like(off), off, off**2, np.abs(error[part]), height, height**2)
+        for total, term in zip(sums, terms, strict=True):
+            total += term.sum() if line is None else np.bincount(line[part], term, count)
+    return sums
+
+
+def _parts(count: int) -> Iterator[slice]:
+    for start in range(0, count, _AT_ONCE):
+        yield slice(start, start + _AT_ONCE)
 
 
 def _statistics(sums: Floats, rough: Floats, mean: float) -> dict[str, Floats]:
@@ -268,15 +308,14 @@ def _statistics(sums: Floats, rough: Floats, mean: float) -> dict[str, Floats]:
 def _resampled(
     sums: Floats,
     rough: Floats,
-    error: Floats,
-    line: Numbers,
-    ordered: Floats,
+    edges: Floats,
+    table: Floats,
+    mean: float,
     replicates: int,
     seed: int,
 ) -> dict[str, Floats]:
     """Statistics and quantiles (replicates,) of lines drawn with replacement."""
     count = sums.shape[1]
-    values, table = _histogram(error, line, ordered, count)
     random = np.random.default_rng(seed)
     at_once = max(1, _TABLE // count)
     drawn: dict[str, list[Floats]] = {}
@@ -285,25 +324,37 @@ def _resampled(
         chosen = random.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
         weights = np.bincount(chosen.ravel(), minlength=rows * count).reshape(rows, count)
         weights = weights.astype(np.float64)
-        found = _statistics(sums @ weights.T, rough @ weights.T, float(error.mean()))
+        found = _statistics(sums @ weights.T, rough @ weights.T, mean)
         cumulated = np.cumsum(weights @ table, axis=1)
         for q in QUANTILES:
             reached = cumulated >= q * cumulated[:, -1:] - 1e-9
-            found[f"quantile_{q}"] = values[reached.argmax(1)]
+            found[f"quantile_{q}"] = edges[reached.argmax(1)]
         for name, part in found.items():
             drawn.setdefault(name, []).append(part)
     return {name: np.concatenate(parts) for name, parts in drawn.items()}
 
 
-def _histogram(error: Floats, line: Numbers, ordered: Floats, count: int) -> tuple[Floats, Floats]:
-    """Greatest error of each bin, and how many of a line's errors fall into it (lines, bins)."""
+def _quantile(ordered: Floats, q: float) -> float:
+    """Quantile, linear between two; numpy's own would copy what is in order already."""
+    place = q * (ordered.size - 1)
+    below = ordered[int(place) : int(place) + 2]
+    return float(below[0] + (below[-1] - below[0]) * (place % 1))
+
+
+def _edges(ordered: Floats, count: int) -> Floats:
+    """Greatest errors of the bins from which quantiles of resamples of some lines are read."""
     bins = max(64, min(_BINS, _TABLE // count))
-    last = np.unique(np.ceil(np.linspace(0, 1, bins + 1)[1:] * error.size).astype(np.intp) - 1)
-    values = np.unique(ordered[last])
-    place = line * len(values) + np.searchsorted(values, error)
-    return values, np.bincount(place, minlength=count * len(values)).reshape(count, -1).astype(
-        np.float64
-    )
+    last = np.unique(np.ceil(np.linspace(0, 1, bins + 1)[1:] * ordered.size).astype(np.intp) - 1)
+    return np.unique(ordered[last])
+
+
+def _histogram(error: Floats, line: Numbers, edges: Floats, count: int) -> Floats:
+    """How many of each line's errors fall into each bin (lines, bins)."""
+    table = np.zeros(count * edges.size)
+    for part in _parts(error.size):
+        place = line[part].astype(np.intp) * edges.size + np.searchsorted(edges, error[part])
+        table += np.bincount(place, minlength=table.size)
+    return table.reshape(count, -1)
 
 
 def _interval(values: Floats) -> Interval:
@@ -314,9 +365,9 @@ def _interval(values: Floats) -> Interval:
 def _stratified(
     name: str,
     values: Floats,
-    grid: Floats,
+    error: Floats,
     z: Floats,
-    line: Numbers,
+    line: Numbers | None,
     replicates: int,
     seed: int,
 ) -> list[Stratum]:
@@ -327,8 +378,9 @@ def _stratified(
         picks = int(chosen.sum())
         scores = None
         if picks:
-            own = line[chosen] if line.size else None
-            scores = score(grid[chosen], z[chosen], own, replicates=replicates, seed=seed)
+            own, names = (None, None) if line is None else numbered(line[chosen])
+            rough = np.zeros((2, 1 if names is None else names.size))
+            scores = _score(error[chosen], z[chosen], own, rough, 0, {}, replicates, seed)
         strata.append(Stratum(low, high, picks, scores))
     return strata
 
@@ -371,8 +423,7 @@ def score_ensemble(members: npt.ArrayLike, z: npt.ArrayLike) -> EnsembleScores:
     rank = 2 * np.arange(m)[:, None] - (m - 1)
     distance = pairs = inside = 0.0
     variance, squared = np.empty(n), np.empty(n)
-    for start in range(0, n, _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
+    for part in _parts(n):
         beds, bed = np.sort(members[:, part], axis=0), z[part]
         distance += float(np.abs(beds - bed).mean(0).sum())
         pairs += float((rank * beds).sum())

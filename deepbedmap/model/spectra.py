@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ WINDOW = 25_000.0
 
 LONGEST = 25_000.0
 """Metres of the longest lag of a variogram."""
+
+COHERENCE = 0.5
+"""Coherence of grid and picks below which a grid holds nothing of the bed."""
 
 # Share of the most power at any wavelength below which there is none but that of rounding.
 _ROUNDING = 1e-20
@@ -80,7 +83,7 @@ class Spectra:
             return 1.0
         return float(1 - (1 - confidence) ** (1 / (self.independent - 1)))
 
-    def resolved_wavelength(self, threshold: float = 0.5) -> float | None:
+    def resolved_wavelength(self, threshold: float = COHERENCE) -> float | None:
         """Wavelength below which the grid holds nothing of the truth.
 
         Coming from the longest wavelength, where the coherence first falls under the threshold, or
@@ -166,25 +169,28 @@ def spectra(
     windows, independent, longest = 0, 0.0, 0
     seen, used = set[int](), set[int]()
     total = np.zeros((4, hop), complex)
-    for line, values in even_samples(picks, ("z", "grid"), spacing, max_gap):
-        seen.add(line)
-        longest = max(longest, values.shape[1])
-        if values.shape[1] < samples:
+    for part in even_samples(picks, ("z", "grid"), spacing, max_gap):
+        seen.update(part.line.tolist())
+        longest = max(longest, int(part.sizes.max()))
+        whole = part.sizes >= samples
+        if not whole.any():
             continue
-        used.add(line)
-        cut = np.lib.stride_tricks.sliding_window_view(values, samples, axis=1)[:, ::hop]
+        used.update(part.line[whole].tolist())
+        count = (part.sizes[whole] - samples) // hop + 1
+        step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        begin = np.repeat(part.first[whole], count) + hop * step
+        cut = np.lib.stride_tricks.sliding_window_view(part.series, samples, axis=1)[:, begin]
         # scipy.signal.csd would fit its lines window by window, a hundred times slower.
         truth, grid = np.fft.rfft(signal.detrend(cut) * taper)[..., 1:]
-        for row, (first, second) in zip(
+        for row, (one, other) in zip(
             total,
             ((truth, truth), (grid, grid), (grid - truth, grid - truth), (truth, grid)),
             strict=True,
         ):
-            row += (first.conj() * second).sum(axis=0)
-        count = cut.shape[1]
-        windows += count
+            row += (one.conj() * other).sum(axis=0)
+        windows += int(count.sum())
         # Hann windows that share a half correlate by 1/6 (Welch 1967).
-        independent += count / (1 + 2 * (1 / 6) ** 2 * (count - 1) / count)
+        independent += float((count / (1 + 2 * (1 / 6) ** 2 * (count - 1) / count)).sum())
     if windows == 0:
         raise InvalidDataError(
             Fault(
@@ -340,13 +346,95 @@ def variogram_along(
         raise ValueError(f"the longest lag, {longest:g} m, is shorter than {spacing:g} m")
     lags = int(longest / spacing)
     squares, pairs = np.zeros(lags), np.zeros(lags, np.int64)
-    for _, (truth, grid) in even_samples(picks, ("z", "grid"), spacing, max_gap):
-        residual = grid - truth
-        for lag in range(1, min(lags, residual.size - 1) + 1):
-            difference = residual[lag:] - residual[:-lag]
+    for part in even_samples(picks, ("z", "grid"), spacing, max_gap):
+        residual = part.series[1] - part.series[0]
+        run = np.repeat(np.arange(part.first.size), part.sizes)
+        for lag in range(1, min(lags, int(part.sizes.max()) - 1) + 1):
+            difference = (residual[lag:] - residual[:-lag])[run[lag:] == run[:-lag]]
             squares[lag - 1] += difference @ difference
             pairs[lag - 1] += difference.size
     return _variogram(spacing * np.arange(1.0, lags + 1), squares, pairs)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What a grid holds of a bed along lines, in a few numbers.
+
+    Attributes
+    ----------
+    resolved_wavelength
+        Metres: see :meth:`Spectra.resolved_wavelength`. Where it is twice the spacing of the
+        samples, the grid resolves that or less.
+    threshold
+        Of the coherence below which nothing is resolved: that asked for, or ``significance``
+        where that is more.
+    significance
+        Coherence that chance exceeds once in twenty times.
+    windows
+        Of the spectra.
+    nugget, sill, range
+        Of an exponential :class:`VariogramModel` of grid minus picks: m**2, m**2 and metres.
+    remark
+        Why some of these are None, where they are.
+    """
+
+    resolved_wavelength: float | None = None
+    threshold: float | None = None
+    significance: float | None = None
+    windows: int = 0
+    nugget: float | None = None
+    sill: float | None = None
+    range: float | None = None
+    remark: str | None = None
+
+
+def resolution(picks: pd.DataFrame, threshold: float = COHERENCE) -> Resolution:
+    """Tell what a grid holds of picks, and over what distance its errors are alike.
+
+    By :func:`spectra` and :func:`variogram_along`; nothing is raised where picks have too few or
+    too short lines, but said.
+
+    Parameters
+    ----------
+    picks
+        As these take them.
+    threshold
+        As :meth:`Spectra.resolved_wavelength` takes it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> x = 250.0 * np.arange(1000)
+    >>> truth = np.random.default_rng(0).normal(0, 10, 1000)
+    >>> picks = pd.DataFrame({"x": x, "y": 0.0, "line": "a", "z": truth, "grid": 0 * truth})
+    >>> found = resolution(picks)
+    >>> found.resolved_wavelength, found.remark
+    (None, 'nothing of the picks is resolved up to 25 km')
+    """
+    remarks = []
+    told: dict[str, Any] = {}
+    try:
+        found = spectra(picks)
+        told["significance"] = found.significance()
+        told["threshold"] = max(threshold, found.significance())
+        told["windows"] = found.windows
+        told["resolved_wavelength"] = found.resolved_wavelength(threshold)
+        if told["resolved_wavelength"] is None:
+            remarks.append(f"nothing of the picks is resolved up to {WINDOW / 1000:g} km")
+    except InvalidDataError:
+        remarks.append(f"no line of {WINDOW / 1000:g} km without a gap of over {LINE_GAP:g} m")
+    try:
+        variogram = variogram_along(picks)
+        curve = variogram.fit()
+        if curve.range < variogram.lag[-1]:
+            told |= {name: getattr(curve, name) for name in ("nugget", "sill", "range")}
+        else:
+            remarks.append(
+                f"no sill of the errors' variogram up to {variogram.lag[-1] / 1000:g} km"
+            )
+    except InvalidDataError:
+        remarks.append("too few picks along a line for a variogram")
+    return Resolution(**told, remark="; ".join(remarks) or None)
 
 
 def variogram_around(

@@ -133,6 +133,19 @@ def test_relief_is_that_of_the_stretch_of_the_pick_s_own_line():
     np.testing.assert_allclose(relief[picks["line"] == "rough"], 50, rtol=0.01)
 
 
+def test_relief_of_picks_without_lines_is_that_of_their_square():
+    random = np.random.default_rng(0)
+    x, y = random.uniform(-10_000, 10_000, (2, 500))
+    picks = pd.DataFrame({"x": x, "y": y, "z": random.normal(0, 1, 500)})
+    west = x < -5_000
+    picks["z"] *= np.where(west, 100, 1)
+    relief = relief_along(picks)
+    square = west & (y >= 5_000)
+    np.testing.assert_allclose(relief[square], np.std(picks["z"][square]))
+    assert relief[~west].max() < 2
+    assert np.isnan(relief_along(picks[:2])).all()
+
+
 def test_lines_of_one_name_from_two_surveys_are_two():
     picks = pd.concat([line(np.zeros(10)), line(np.ones(10))], ignore_index=True)
     assert evaluate(plane(), picks).lines == 1

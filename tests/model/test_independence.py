@@ -165,6 +165,51 @@ def test_what_learned_nothing_is_new_to_all_and_what_says_nothing_is_unknown(reg
     assert verdict_of([{"role": "checkpoint", "file": "a"}], registry).answer == "unknown"
 
 
+def checkpoint_without(box, buffer=11_000, **more):
+    stated = {"excluded": {"areas": {"Thwaites": box}, "buffer": buffer}}
+    return {**LEARNED[0], "training_set": stated, **more}
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "answer"),
+    [
+        ([checkpoint_without([-10, -10, 10, 10])], "yes"),
+        ([checkpoint_without([5, 5, 10, 10])], "unknown"),
+        ([checkpoint_without([-10, -10, 10, 10], buffer=500)], "unknown"),
+        ([checkpoint_without([-10, -10, 10, 10]), LEARNED[0]], "unknown"),
+        ([checkpoint_without([-10, -10, 10, 10])] * 2, "yes"),
+        ([checkpoint_without([-10, -10, 10])], "unknown"),
+        ([LEARNED[0] | {"training_set": {"excluded": "Thwaites"}}], "unknown"),
+    ],
+    ids=["inside", "outside", "a small buffer", "one of two", "both", "no box", "no areas"],
+)
+def test_the_provenance_of_a_bed_alone_says_what_its_training_left_out(
+    registry, checkpoints, answer
+):
+    assert verdict_of(checkpoints, registry).answer == answer
+    resampled = [{"role": "raster", "file": "bed.tif", "sources": checkpoints}]
+    assert verdict_of(resampled, registry).answer == answer
+
+
+def test_a_resampled_product_is_that_product(registry):
+    resampled = [{"role": "raster", "file": "First.tif"}, {"role": "filler", "citekey": "Secret"}]
+    assert of_prior(resampled, {"Points"}, registry).answer == "no"
+    assert of_prior(resampled, {"New"}, registry).answer == "unknown"
+    mine = [{"role": "heights", "file": "mine.tif"}]
+    assert of_prior(mine, {"New"}, registry).reason == "mine.tif is not in the registry"
+
+
+def test_picks_that_were_gridded_and_resampled_were_learned_from(registry):
+    gridded = [{"role": "raster", "file": "grid.nc", "sources": [{"citekey": "Old"}]}]
+    assert of_prior(gridded, {"Old"}, registry).answer == "yes"
+    assert "learned from Old" in verdict_of(gridded, registry, tested="Old").reason
+
+
+def test_a_provenance_without_sources_says_nothing(registry):
+    assert of_prior([], {"New"}, registry).answer == "unknown"
+    assert verdict_of([], registry).answer == "unknown"
+
+
 def test_footprints_are_read_from_a_file_and_joined_with_picks(tmp_path):
     path = tmp_path / "tiles.geojson"
     tiles_at(0, 20_000).to_file(path)

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import stats
 
+from deepbedmap.model import scores as module
 from deepbedmap.model.scores import CLASSES, QUANTILES, score, score_ensemble
 
 HEIGHTS = st.floats(-3_000, 3_000).map(lambda value: round(value, 2))
@@ -100,6 +102,27 @@ def test_another_seed_draws_other_lines_and_the_same_seed_the_same(picks):
     assert one == same != other
 
 
+def test_scores_do_not_depend_on_how_many_picks_are_taken_at_once(picks, monkeypatch):
+    distance = np.linspace(0, 9_000, picks[0].size)
+    whole = asdict(score(*picks, strata={"distance": distance}))
+    monkeypatch.setattr(module, "_AT_ONCE", 10)
+    parts = asdict(score(*picks, strata={"distance": distance}))
+    for one in (parts, whole):
+        one["classes"] = [stratum["picks"] for stratum in one.pop("strata")["distance"]]
+        one |= {f"q{q}": value for q, value in one.pop("quantiles").items()}
+        one |= {f"i{name}": list(value.values()) for name, value in one.pop("intervals").items()}
+    for name, value in whole.items():
+        same = parts[name] is value is None or parts[name] == pytest.approx(value, nan_ok=True)
+        assert same, name
+
+
+@pytest.mark.parametrize("names", [str, lambda number: number - 9, lambda number: number * 1_000])
+def test_lines_may_have_any_names(picks, names):
+    grid, z, lines = picks
+    named = np.array([names(number) for number in lines.tolist()])
+    assert score(grid, z, named).intervals == score(grid, z, lines).intervals
+
+
 def test_level_picks_have_no_r2():
     assert np.isnan(score([1.0, 2.0, 4.0], [-0.1, -0.1, -0.1]).r2)
 
@@ -180,6 +203,14 @@ def test_the_crps_is_that_of_all_pairs_of_members(ensemble):
     scores = score_ensemble(*ensemble)
     assert scores.crps == pytest.approx(crps_by_hand(*ensemble, fair=0), rel=1e-9)
     assert scores.crps_fair == pytest.approx(crps_by_hand(*ensemble, fair=1), rel=1e-9)
+
+
+def test_the_crps_is_half_the_squared_energy_distance_of_scipy(ensemble):
+    members, z = ensemble
+    squared = [
+        stats.energy_distance(own, [bed]) ** 2 for own, bed in zip(members.T, z, strict=True)
+    ]
+    assert score_ensemble(members, z).crps == pytest.approx(np.mean(squared) / 2, rel=1e-9)
 
 
 def test_the_crps_is_that_of_scoringrules(ensemble):

@@ -1,0 +1,239 @@
+"""Rasters and picks made ready to be drawn: as fine as paper shows, in kilometres."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import xarray as xr
+from pyproj import CRS, Transformer
+
+from deepbedmap import rasters
+from deepbedmap.areas import CRS as POLAR
+from deepbedmap.errors import Fault, InvalidDataError
+
+logger = logging.getLogger(__name__)
+
+MOST = 900
+"""Cells a side of what is drawn, at most."""
+
+_CACHE = 128 * 2**20  # bytes of blocks that GDAL keeps meanwhile
+_AT_ONCE = 2**22  # cells of a raster that are read at once
+_LONGEST = 4.0  # times its width that a map is high, or the other way about
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Part of the plane that a map shows, W, E, S, N, in thousands of metres or in degrees."""
+
+    region: tuple[float, float, float, float]
+    unit: str
+    crs: CRS | None = None
+
+    @classmethod
+    def around(cls, bounds: rasters.Bounds, crs: CRS | None, margin: float = 0) -> Axes:
+        """Axes around bounds in a CRS, with a margin (share of the longer side), never a sliver."""
+        divisor, unit = unit_of(crs)
+        xmin, ymin, xmax, ymax = (edge / divisor for edge in bounds)
+        longer = max(xmax - xmin, ymax - ymin) or 1.0
+        least = longer / _LONGEST
+        edges = []
+        for low, high in ((xmin, xmax), (ymin, ymax)):
+            extent = max(high - low, least) + 2 * margin * longer
+            edges += [(low + high - extent) / 2, (low + high + extent) / 2]
+        return cls((edges[0], edges[1], edges[2], edges[3]), unit, crs)
+
+    @property
+    def ratio(self) -> float:
+        """Height over width."""
+        west, east, south, north = self.region
+        return (north - south) / (east - west)
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """What stands along the axes."""
+        if self.unit == "km":
+            return "x (km)", "y (km)"
+        return "longitude (degrees)", "latitude (degrees)"
+
+    @property
+    def bounds(self) -> rasters.Bounds:
+        """(xmin, ymin, xmax, ymax) in the units of the CRS."""
+        west, east, south, north = (edge * unit_of(self.crs)[0] for edge in self.region)
+        return west, south, east, north
+
+
+def unit_of(crs: CRS | None) -> tuple[float, str]:
+    """What coordinates are divided by, and the unit that this gives."""
+    return (1.0, "degrees") if crs is not None and crs.is_geographic else (1000.0, "km")
+
+
+def coarse(raster: xr.DataArray, most: int = MOST, *, flags: bool = False) -> xr.DataArray:
+    """Average a raster over blocks of cells, until it is as small as a figure needs.
+
+    Parameters
+    ----------
+    raster
+        ``(y, x)`` in either direction, of any size: it is read strip by strip.
+    most
+        Cells a side, at most.
+    flags
+        Of each block take its first cell, since flags have no mean.
+
+    Returns
+    -------
+    xarray.DataArray
+        float32 (y, x), rows from south to north, NaN where no cell of the block is finite. Its
+        attribute ``bounds`` are the raster's; the last blocks may reach beyond.
+
+    Raises
+    ------
+    InvalidDataError
+        The raster has a single cell, uneven spacing or cells that are not square.
+
+    Examples
+    --------
+    >>> axes = {"y": [30.0, 20.0, 10.0, 0.0], "x": [0.0, 10.0, 20.0, 30.0]}
+    >>> grid = xr.DataArray(np.diag([4.0, 8.0, np.nan, np.nan]), axes, ("y", "x"))
+    >>> coarse(grid, 2).values.tolist(), coarse(grid, 2).x.values.tolist()
+    ([[0.0, 0.0], [3.0, 0.0]], [5.0, 25.0])
+    """
+    raster = _of_several_cells(raster)
+    crs = rasters.crs_of(raster)
+    raster = rasters.north_up(raster)
+    bounds, cell = rasters.bounds_of(raster), rasters.resolution_of(raster)
+    rows, columns = raster.shape
+    step = max(1, -(-max(rows, columns) // most))
+    shape = -(-rows // step), -(-columns // step)
+    total, count = np.zeros(shape), np.zeros(shape)
+    height = max(rasters.block_of(raster, "y"), _AT_ONCE // columns, 1)
+    for top in range(0, rows, height):
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+            strip = raster.variable[top : top + height].compute(scheduler="threads").to_numpy()
+        row = np.arange(top, top + len(strip))
+        block = row // step
+        known = _known(strip, raster.rio.nodata)
+        if flags:
+            known &= (row % step == 0)[:, None] & (np.arange(columns) % step == 0)
+        into = slice(block[0], block[-1] + 1)
+        total[into] += _sums(np.where(known, strip, 0), block, step)
+        count[into] += _sums(known, block, step)
+    with np.errstate(invalid="ignore"):
+        values = (total / count).astype(np.float32)[::-1]
+    xmin, _, _, ymax = bounds
+    drawn = xr.DataArray(
+        values,
+        {
+            "y": ymax - cell * step * (np.arange(shape[0])[::-1] + 0.5),
+            "x": xmin + cell * step * (np.arange(shape[1]) + 0.5),
+        },
+        ("y", "x"),
+        name=raster.name,
+        attrs={**raster.attrs, "bounds": bounds},
+    )
+    described: xr.DataArray = drawn if crs is None else drawn.rio.write_crs(crs)
+    return described
+
+
+def _known(cells: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
+    known: npt.NDArray[np.bool_] = np.isfinite(cells)
+    if nodata is not None:
+        known &= cells != nodata
+    return known
+
+
+def _sums(
+    cells: npt.NDArray[Any], block: npt.NDArray[np.intp], step: int
+) -> npt.NDArray[np.float64]:
+    """Sums over blocks: of rows by their number, of step columns."""
+    down = np.flatnonzero(np.diff(block, prepend=-1))
+    across = np.arange(0, cells.shape[1], step)
+    rows = np.add.reduceat(cells, down, axis=0, dtype=np.float64)
+    total: npt.NDArray[np.float64] = np.add.reduceat(rows, across, axis=1)
+    return total
+
+
+def _of_several_cells(raster: xr.DataArray) -> xr.DataArray:
+    """The raster, with empty cells around a single row or column."""
+    raster = raster.squeeze(
+        [dim for dim in raster.dims if dim not in ("y", "x") and raster.sizes[dim] == 1], drop=True
+    )
+    if set(raster.dims) != {"y", "x"}:
+        raise ValueError(f"a map is drawn of dimensions (y, x), not of {raster.dims}")
+    single = [dim for dim in ("y", "x") if raster.sizes[dim] == 1]
+    if not single and raster.size:
+        return raster
+    if len(single) == 2 or not raster.size:
+        raise InvalidDataError(
+            Fault(
+                rasters.name_of(raster),
+                expected="a raster of several cells",
+                found=f"{raster.sizes['y']} x {raster.sizes['x']}",
+            )
+        )
+    (dim,) = single
+    other = raster["x" if dim == "y" else "y"].to_numpy()
+    step = abs(float(other[-1] - other[0])) / (other.size - 1)
+    crs = rasters.crs_of(raster)
+    centre = float(raster[dim][0])
+    padded = raster.reindex({dim: [centre - step, centre, centre + step]})
+    return padded if crs is None else padded.rio.write_crs(crs)
+
+
+def in_plot_units(cells: xr.DataArray) -> xr.DataArray:
+    """What :func:`coarse` gives as GMT takes it: plain, in the units of the axes."""
+    divisor, _ = unit_of(rasters.crs_of(cells))
+    plain = xr.DataArray(
+        cells.to_numpy(),
+        {"y": cells["y"].to_numpy() / divisor, "x": cells["x"].to_numpy() / divisor},
+        ("y", "x"),
+    )
+    plain.gmt.registration = 1  # pixels
+    return plain
+
+
+def is_polar(crs: CRS | None) -> bool:
+    """Whether a CRS is Antarctic polar stereographic."""
+    return crs is not None and rasters.same_crs(crs, CRS.from_user_input(POLAR))
+
+
+@functools.lru_cache(maxsize=8)
+def coast(what: str, resolution: str) -> npt.NDArray[np.float64]:
+    """Antarctica's grounding line (``"ag"``) or ice front (``"ai"``), of GSHHG.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n, 2): x, y in kilometres, EPSG:3031, lines parted by NaN; nothing where GSHHG is
+        not there. (Wessel & Smith 1996, doi 10.1029/96JB00104.)
+    """
+    from pygmt.clib import Session
+    from pygmt.exceptions import GMTCLibError
+    from pygmt.helpers import GMTTempFile
+
+    told = ["-R-180/180/-90/-60", f"-D{resolution}+f", f"-A+{what}", "-W1", "-M", "-Vq"]
+    try:
+        with Session() as session, GMTTempFile() as file:
+            session.call_module("coast", [*told, f"->{file.name}"])
+            text = file.read()
+    except GMTCLibError:
+        text = ""
+    if not text.strip():
+        logger.warning("no grounding line is drawn: GMT finds no shorelines (Debian: gmt-gshhg)")
+        return np.empty((0, 2))
+    rows = [
+        (np.nan, np.nan) if line.startswith(">") else tuple(map(float, line.split()[:2]))
+        for line in text.splitlines()
+        if line.strip()
+    ]
+    longitude, latitude = np.array(rows).T
+    to_polar = Transformer.from_crs("OGC:CRS84", POLAR, always_xy=True)
+    known = np.isfinite(longitude)
+    line = np.full((len(rows), 2), np.nan)
+    line[known] = np.column_stack(to_polar.transform(longitude[known], latitude[known])) / 1000
+    return line

@@ -1,0 +1,127 @@
+"""Beds as landscapes, in three dimensions."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from deepbedmap import rasters
+from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.figures.cells import Axes, coarse, in_plot_units
+from deepbedmap.figures.panels import Panel, scales_of
+from deepbedmap.figures.sheet import Scale, Sheet, drawing
+
+_CELLS = 300
+_WIDTH, _HIGH = 8.5, 2.4  # cm, before it is tilted
+_VIEW = 155.0, 32.0  # azimuth and elevation of whoever looks
+_LOWEST = 0.6  # cm
+_APART = 13.0  # cm from one to the next
+
+
+def perspective(panels: Sequence[Panel], path: str | os.PathLike[str], source: str = "") -> Path:
+    """Draw beds side by side as landscapes, seen from the south-south-east.
+
+    All have one vertical scale, differences too, unless these would be flat; how much it is
+    exaggerated stands with the title.
+
+    Parameters
+    ----------
+    panels
+        Grids over the same bounds: a DEM, its prior, their difference, a baseline.
+    path, source
+        As of :func:`deepbedmap.figures.compare`, and the errors too.
+    """
+    if not panels:
+        raise ValueError("a figure has at least one panel")
+    with drawing(path, source) as sheet:
+        cells = [coarse(panel.grid, _CELLS) for panel in panels]
+        for panel, each in zip(panels, cells, strict=True):
+            known = np.isfinite(each.to_numpy())
+            if min(known.any(axis=0).sum(), known.any(axis=1).sum()) < 2:
+                raise InvalidDataError(
+                    Fault(
+                        panel.title,
+                        expected="values in two rows and two columns, for a surface",
+                        found=f"{int(known.sum())} cells that have one",
+                    )
+                )
+        scales = scales_of(panels, cells)
+        spans = [scale.high - scale.low for scale in scales]
+        beds = [s for s, panel in zip(spans, panels, strict=True) if panel.kind == "elevation"]
+        highest = max(beds or spans)
+        top = 0.0
+        for first in range(0, len(panels), 2):
+            row = range(first, min(first + 2, len(panels)))
+            bottoms = []
+            for number in row:
+                high = max(_LOWEST, _HIGH * spans[number] / highest)
+                bottoms.append(
+                    _draw_landscape(
+                        *(sheet, cells[number], scales[number], panels[number].title),
+                        *((number - first) * _APART, top, high),
+                    )
+                )
+            top = min(bottoms)
+    return Path(path)
+
+
+def _draw_landscape(
+    sheet: Sheet,
+    cells: xr.DataArray,
+    scale: Scale,
+    title: str,
+    left: float,
+    top: float,
+    high: float,
+) -> float:
+    """Draw a landscape from a place down; return where it ends."""
+    axes = Axes.around(cells.attrs["bounds"], rasters.crs_of(cells))
+    width = min(_WIDTH, _WIDTH / axes.ratio)
+    height = width * axes.ratio
+    grid = in_plot_units(cells)
+    grid = grid.clip(scale.low, scale.high)
+    grid.gmt.registration = 1
+    azimuth, elevation = (math.radians(angle) for angle in _VIEW)
+    across = width * abs(math.cos(azimuth)) + height * abs(math.sin(azimuth))
+    deep = width * abs(math.sin(azimuth)) + height * abs(math.cos(azimuth))
+    up = deep * math.sin(elevation) + high * math.cos(elevation)
+    bottom = top - up - 1.0
+    end = bottom - 3.4
+    sheet.go(left - 1, end, across + 2)
+    sheet.go(left, bottom)
+    unit, (along_x, along_y) = axes.unit, axes.labels
+    span = scale.high - scale.low
+    scale.make()
+    sheet.figure.grdview(
+        grid,
+        region=[*axes.region, scale.low, scale.high],
+        projection=f"X{width:.4f}c/{height:.4f}c",
+        zsize=f"{high:.4f}c",
+        perspective=list(_VIEW),
+        surftype="i150",
+        shading="+a315+ne0.5",
+        plane=f"{scale.low}+ggray80",
+        frame=["SEwnZ", f"xaf+l{along_x}", f"yaf+l{along_y}", f"za{_step(span, high)}"],
+        cmap=True,
+    )
+    exaggeration = ""
+    if unit == "km":
+        west, east, _, _ = axes.region
+        times = (high / span) / (width / ((east - west) * 1000))
+        exaggeration = f"vertical exaggeration {times:,.{0 if times >= 10 else 1}f}"
+    sheet.write_fitted(title, 0, up + 0.5, across)
+    sheet.write(exaggeration, 0, up + 0.1, "BL", "7.5p,gray30")
+    sheet.colour_bar(scale, across / 2, -1.55, 0.7 * across)
+    return end
+
+
+def _step(span: float, high: float) -> float:
+    """A round step of heights, of which some three stand along an axis, at least 0.6 cm apart."""
+    least = span / max(1.0, min(3.0, high / 0.6))
+    power = 10 ** math.floor(math.log10(least))
+    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= least * 0.999))

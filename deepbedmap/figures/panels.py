@@ -1,0 +1,355 @@
+"""Parts of a map: its frame, cells, picks, lines, grounding line, colour bar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from pyproj import CRS, Transformer
+
+from deepbedmap import areas, rasters
+from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.figures.cells import Axes, coarse, coast, in_plot_units, is_polar, unit_of
+from deepbedmap.figures.sheet import COLOURS, Kind, Scale, Sheet, counted, scale_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Values = npt.NDArray[np.float64]
+
+BELOW, ABOVE, LEFT = 2.6, 0.8, 1.6
+"""Centimetres that the axes, the colour bar and the title of a map take around it."""
+
+_WIDTH, _BETWEEN = 8.0, 0.9
+_HIGHEST = 1.6  # times the width of its column
+_SMALL = 0.035  # cm, of the dots of many picks
+_DOT = 0.025  # cm from one pick that is drawn to the next, at least
+_WHOLE = 2e6  # metres beyond which picks are shown on the whole continent
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map of a figure.
+
+    Parameters
+    ----------
+    title
+        Stands above the map.
+    grid
+        (y, x) of any size; NaN is left grey.
+    kind
+        ``"elevation"``, ``"roughness"``, ``"speed"`` or ``"amount"``: all such panels of one label
+        share a scale. ``"difference"``: likewise, white at zero. ``"flags"``: a colour a value.
+    label
+        Of the colour bar, with the unit; by default that of the kind, in metres.
+    """
+
+    title: str
+    grid: xr.DataArray
+    kind: Kind = "elevation"
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Track:
+    """Picks or lines in a CRS (None: that of the map), (n, 2) x and y; NaN parts lines."""
+
+    crs: CRS | None
+    places: Values
+    dots: bool
+
+    def on(self, axes: Axes) -> tuple[Values, Values]:
+        """Coordinates x and y in the units of axes, which may be of another CRS."""
+        x, y = self.places.T
+        if self.crs is not None and axes.crs is not None and not self.crs.equals(axes.crs):
+            known = np.isfinite(x)
+            moved = np.full_like(self.places, np.nan)
+            to = Transformer.from_crs(self.crs, axes.crs, always_xy=True)
+            moved[known] = np.column_stack(to.transform(x[known], y[known]))
+            x, y = moved.T
+        divisor = unit_of(axes.crs)[0]
+        return x / divisor, y / divisor
+
+
+def draw_panels(
+    sheet: Sheet, panels: Sequence[Panel], columns: int, tracks: Sequence[Track] = ()
+) -> None:
+    """Draw maps on a sheet, in rows from the top, with picks and lines upon each."""
+    if not panels:
+        raise ValueError("a figure has at least one panel")
+    cells = [coarse(panel.grid, flags=panel.kind == "flags") for panel in panels]
+    scales = scales_of(panels, cells)
+    width = _WIDTH if columns > 1 else 1.5 * _WIDTH
+    top = 0.0
+    for first in range(0, len(panels), columns):
+        row = range(first, min(first + columns, len(panels)))
+        axes = {n: Axes.around(cells[n].attrs["bounds"], rasters.crs_of(cells[n])) for n in row}
+        bottom = top - ABOVE - max(width * min(each.ratio, _HIGHEST) for each in axes.values())
+        for number in row:
+            wide = width * min(1, _HIGHEST / axes[number].ratio)
+            left = (number - first) * (width + LEFT + _BETWEEN) + (width - wide) / 2
+            draw_map(
+                *(sheet, cells[number], scales[number], axes[number], left, bottom, wide),
+                title=panels[number].title,
+                tracks=[(track, "0.7p,black") for track in tracks],
+            )
+        top = bottom - BELOW
+
+
+def scales_of(panels: Sequence[Panel], cells: Sequence[xr.DataArray]) -> list[Scale]:
+    """Scales of panels: one of all that are of a kind and have the same label, but flags."""
+    groups: dict[tuple[str, str | None, int], list[int]] = {}
+    for number, panel in enumerate(panels):
+        own = number if panel.kind == "flags" else -1
+        groups.setdefault((panel.kind, panel.label, own), []).append(number)
+    scales: dict[int, Scale] = {}
+    for (_, label, _), numbers in groups.items():
+        panel = panels[numbers[0]]
+        values = [cells[number].to_numpy() for number in numbers]
+        titles = ", ".join(panels[number].title for number in numbers)
+        scale = scale_of(values, panel.kind, label, _meanings(panel.grid), titles)
+        scales |= dict.fromkeys(numbers, scale)
+    return [scales[number] for number in range(len(panels))]
+
+
+def _meanings(grid: xr.DataArray) -> dict[float, str]:
+    """What the values of flags mean, by CF's attributes."""
+    words = str(grid.attrs.get("flag_meanings", "")).split()
+    values = np.atleast_1d(grid.attrs.get("flag_values", grid.attrs.get("flag_masks", [])))
+    try:
+        told = {float(v): w.replace("_", " ") for v, w in zip(values, words, strict=False)}
+    except ValueError:
+        return {}
+    return told
+
+
+def draw_map(
+    sheet: Sheet,
+    cells: xr.DataArray,
+    scale: Scale,
+    axes: Axes,
+    left: float,
+    bottom: float,
+    width: float,
+    *,
+    title: str = "",
+    tracks: Sequence[tuple[Track, str]] = (),
+) -> None:
+    """Draw a map of cells on a sheet, its lower left corner at a place in centimetres."""
+    where = begin_map(sheet, axes, left, bottom, width, "gray85")
+    plain = in_plot_units(cells)
+    plain = plain.copy(data=scale.place(plain.to_numpy()))
+    plain.gmt.registration = 1
+    scale.make()
+    sheet.figure.grdimage(plain, cmap=True, **where)
+    end_map(sheet, axes, width, title=title, tracks=tracks)
+    sheet.colour_bar(scale, width / 2, -1.25, 0.8 * width)
+
+
+def begin_map(
+    sheet: Sheet,
+    axes: Axes,
+    left: float,
+    bottom: float,
+    width: float,
+    background: str = "white",
+    below: float = BELOW,
+) -> dict[str, object]:
+    """Go to a map's corner and fill its frame; return the region and projection to plot with."""
+    sheet.go(left - LEFT, bottom - below, width + LEFT + 0.3)
+    sheet.go(left, bottom)
+    where: dict[str, object] = _where(axes, width)
+    sheet.figure.basemap(frame=[f"+g{background}"], **where)
+    return where
+
+
+def end_map(
+    sheet: Sheet,
+    axes: Axes,
+    width: float,
+    *,
+    title: str = "",
+    tracks: Sequence[tuple[Track, str]] = (),
+    grounding_line: str = "0.6p,black",
+) -> None:
+    """Draw what lies over the cells of a map, and its axes."""
+    draw_coast(sheet, axes, width, grounding_line)
+    for track, pen in tracks:
+        draw_track(sheet, track, axes, width, pen)
+    across, up = axes.labels
+    sheet.figure.basemap(frame=["WSne", f"xaf+l{across}", f"yaf+l{up}"], **_where(axes, width))
+    sheet.write_fitted(title, 0, width * axes.ratio + 0.2, width)
+
+
+def _where(axes: Axes, width: float) -> dict[str, object]:
+    return {
+        "region": list(axes.region),
+        "projection": f"X{width:.4f}c/{width * axes.ratio:.4f}c",
+    }
+
+
+def draw_coast(sheet: Sheet, axes: Axes, width: float, pen: str) -> None:
+    """Draw grounding line and ice front, where a map shows Antarctica in EPSG:3031."""
+    if not is_polar(axes.crs):
+        return
+    west, east, south, north = axes.region
+    resolution = "l" if east - west > 3000 else "i" if east - west > 700 else "h"
+    margin = 100  # km, longer than a step of the line
+    for what, each in (("ai", "0.3p,gray30"), ("ag", pen)):
+        x, y = coast(what, resolution).T
+        near = (x > west - margin) & (x < east + margin)
+        near &= (y > south - margin) & (y < north + margin)
+        if near.any():
+            x, y = np.where(near, x, np.nan), np.where(near, y, np.nan)
+            sheet.figure.plot(x=x, y=y, pen=each, **_where(axes, width))
+
+
+def draw_track(sheet: Sheet, track: Track, axes: Axes, width: float, pen: str) -> None:
+    """Draw lines with a pen, or picks as dots of its colour, as many as can be told apart."""
+    x, y = track.on(axes)
+    if not np.isfinite(x).any():
+        return
+    if not track.dots:
+        sheet.figure.plot(x=x, y=y, pen=pen, **_where(axes, width))
+        return
+    west, east, south, north = axes.region
+    inside = (x >= west) & (x <= east) & (y >= south) & (y <= north)
+    x, y = x[inside], y[inside]
+    if not x.size:
+        return
+    first = _squares(x, y, _DOT * (east - west) / width)[0]
+    size = _SMALL if first.size > 200 else 0.12
+    colour = pen.split(",")[-1]
+    sheet.figure.plot(x=x[first], y=y[first], style=f"c{size}c", fill=colour, **_where(axes, width))
+
+
+def _squares(
+    x: Values, y: Values, side: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Squares that hold picks: the first pick of each, the square of each pick, their counts."""
+    column, row = (np.floor((axis - axis.min()) / side).astype(np.int64) for axis in (x, y))
+    _, first, square, count = np.unique(
+        row * (column.max() + 1) + column,
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+    )
+    return first, square, count
+
+
+def thinned(x: Values, y: Values, side: float) -> npt.NDArray[np.intp]:
+    """Numbers of the first pick of each square that has some, in their order."""
+    if not x.size:
+        return np.empty(0, np.intp)
+    return np.sort(_squares(x, y, side)[0])
+
+
+def draw_values(
+    sheet: Sheet,
+    places: tuple[Values, Values],
+    values: Values,
+    scale: Scale,
+    axes: Axes,
+    width: float,
+) -> None:
+    """Draw picks in the colours of their values: the mean of those in each little square."""
+    divisor = unit_of(axes.crs)[0]
+    west, east, _, _ = axes.region
+    x, y = (axis / divisor for axis in places)
+    _, square, count = _squares(x, y, 2 * _DOT * (east - west) / width)
+    x, y, mean = (np.bincount(square, axis) / count for axis in (x, y, values))
+    many = x.size > 500
+    scale.make()
+    sheet.figure.plot(
+        x=x,
+        y=y,
+        fill=mean,
+        cmap=True,
+        style=f"c{0.08 if many else 0.2}c",
+        pen=None if many else "0.25p,black",
+        **_where(axes, width),
+    )
+
+
+def draw_tracks(
+    sheet: Sheet,
+    axes: Axes,
+    width: float,
+    tracks: Sequence[tuple[Track, str]],
+    entries: Sequence[tuple[str, str, str]],
+) -> None:
+    """Draw a map of picks and lines alone, with a legend beneath."""
+    columns = 2 if len(entries) > 3 else 1
+    below = 1.7 + 0.42 * -(-len(entries) // columns)
+    begin_map(sheet, axes, 0, 0, width, below=below)
+    end_map(sheet, axes, width, tracks=tracks, grounding_line="0.4p,gray50")
+    sheet.legend(entries, 0, -1.35, width, columns)
+
+
+def draw_coverage(sheet: Sheet, picks: Mapping[str, pd.DataFrame]) -> None:
+    """Draw where surveys have picks, the largest first."""
+    crs = crs_of_picks(picks)
+    places = {name: places_of(table) for name, table in picks.items()}
+    counts = {name: int(picks[name].attrs.get("picks", places[name][0].size)) for name in picks}
+    axes, width = frame_of(list(places.values()), crs)
+    names = sorted(places, key=lambda name: -counts[name])
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
+    draw_tracks(
+        *(sheet, axes, width),
+        [(Track(crs, np.column_stack(places[name]), True), colours[name]) for name in names],
+        [
+            (f"{name}: {counted(counts[name], 'pick')}".lstrip(": "), "box", colours[name])
+            for name in names
+        ],
+    )
+
+
+def crs_of_picks(picks: Mapping[str, pd.DataFrame]) -> CRS | None:
+    """CRS of tables of picks; :class:`InvalidDataError` where they differ."""
+    stated = {
+        name: CRS.from_user_input(table.attrs["crs"])
+        for name, table in picks.items()
+        if table.attrs.get("crs") not in (None, "", "unknown")
+    }
+    first = next(iter(stated.values()), None)
+    for name, crs in stated.items():
+        if first is not None and not rasters.same_crs(crs, first):
+            raise InvalidDataError(
+                Fault(
+                    name,
+                    field="crs",
+                    expected=f"{first.to_string()} as of {next(iter(stated))}",
+                    found=crs.to_string(),
+                    remedy="draw them apart",
+                )
+            )
+    return first
+
+
+def places_of(table: pd.DataFrame) -> tuple[Values, Values]:
+    """Finite coordinates of picks."""
+    x, y = (table[axis].to_numpy(np.float64) for axis in ("x", "y"))
+    known = np.isfinite(x) & np.isfinite(y)
+    return x[known], y[known]
+
+
+def frame_of(places: Sequence[tuple[Values, Values]], crs: CRS | None) -> tuple[Axes, float]:
+    """Axes around picks, those of the continent where they spread over much of it; their width."""
+    x, y = (np.concatenate([np.empty(0), *(place[n] for place in places)]) for n in (0, 1))
+    if not x.size:
+        raise InvalidDataError(
+            Fault("picks", expected="some", found="none", remedy="choose others, or a larger box")
+        )
+    xmin, ymin, xmax, ymax = (float(edge) for edge in (x.min(), y.min(), x.max(), y.max()))
+    extent = max(xmax - xmin, ymax - ymin)
+    if is_polar(crs) and extent > _WHOLE:
+        axes = Axes.around(areas.CONTINENT, crs)
+    else:
+        least = 0.02 if unit_of(crs)[1] == "degrees" else 2000.0
+        margin = max(0.0, least - extent) / 2
+        axes = Axes.around((xmin - margin, ymin - margin, xmax + margin, ymax + margin), crs, 0.03)
+    return axes, min(14.0, 14.0 / axes.ratio)
