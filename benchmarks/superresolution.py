@@ -16,13 +16,9 @@ the same ``--out``.
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 import hashlib
-import json
-import platform
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,18 +28,18 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from runs import TINY, OtherFiguresError, Runs, arguments, by_way, environment, fit, table
 from torch import Tensor, nn
 from torch.nn import functional
 
 from deepbedmap import grids, rasters, synthetic, tiles
 from deepbedmap.inputs import PADDING, RESOLUTION, RESOLUTIONS, Inputs
-from deepbedmap.model import checkpoints, configuration, prediction, training
+from deepbedmap.model import configuration, prediction
 from deepbedmap.model.configuration import Configuration
 from deepbedmap.model.dataset import TrainingSet
 from deepbedmap.model.evaluation import evaluate
 from deepbedmap.model.networks import bicubic
 from deepbedmap.rasters import Bounds
-from deepbedmap.repository import beside
 
 CRS = "EPSG:3413"
 TILE = 36
@@ -82,12 +78,6 @@ WAYS = {
     "tuned": "default, of made-up terrain, then of the eastern half",
 }
 BASELINES = {"bicubic": "bicubic prior", "mean-preserving": "mean-preserving bicubic prior"}
-TINY = {
-    "network__features": 4,
-    "network__growth": 4,
-    "network__input_features": 4,
-    "schedule__pretraining_epochs": 1,
-}
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -264,39 +254,11 @@ def settings_of(way: str, seed: int, size: str) -> dict[str, Configuration]:
     """Configuration of each phase of a way."""
     phases = {"default": [ALONE], "made-up": [FIRST], "tuned": [FIRST, TUNED]}[way]
     names = ["half"] if way == "default" else ["made-up", "half"]
-    preset, tiny = configuration.load("default"), TINY if size == "test" else {}
+    preset = configuration.load("default")
+    tiny = {**TINY, "schedule__pretraining_epochs": 1} if size == "test" else {}
     return {
         name: preset.with_values(**{**phase, **tiny, "training__seed": seed})
         for name, phase in zip(names, phases, strict=False)
-    }
-
-
-def fit(
-    settings: Configuration,
-    parts: dict[str, TrainingSet],
-    folder: Path,
-    network: nn.Module | None = None,
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Train, and say how it went."""
-    start = time.process_time()
-    fitted = training.fit(
-        settings,
-        parts["training"],
-        parts["validation"],
-        folder,
-        device="cpu",
-        generator=copy.deepcopy(network),
-    )
-    best = checkpoints.load(fitted.best)
-    last, chosen = fitted.history[-1], fitted.history[best.metadata["epoch"] - 1]
-    return best.network, {
-        "tiles": len(parts["training"]),
-        "epochs": last["epoch"],
-        "best_epoch": best.metadata["epoch"],
-        "steps": last["step"],
-        "validation_rmse": round(chosen["validation_rmse"], 2),
-        "validation_bicubic_rmse": round(chosen["bicubic_rmse"], 2),
-        "processor_seconds": round(time.process_time() - start, 1),
     }
 
 
@@ -336,11 +298,10 @@ def _stated(settings: dict[str, Configuration]) -> dict[str, Any]:
     return {name: phase.to_dict() for name, phase in settings.items()}
 
 
-def table(document: dict[str, Any]) -> str:
+def figures(document: dict[str, Any]) -> str:
     """A row a way, a column a seed: RMSE, its gain over bicubic, mean absolute error, ..."""
     runs, baselines = document["runs"], document["baselines"]
-    seeds = sorted({run["seed"] for run in runs})
-    cells = {(run["way"], run["seed"]): run for run in runs}
+    seeds, cells = by_way(runs)
     bicubic_rmse = baselines["bicubic"]["rmse"]
 
     def said(score: dict[str, Any] | None) -> str:
@@ -352,18 +313,10 @@ def table(document: dict[str, Any]) -> str:
             f"{score['bias']:+.1f} m, {score['roughness_ratio']:.2f}"
         )
 
-    titles = "".join(f" seed {seed} |" for seed in seeds)
-    lines = [
-        f"| RMSE (gain over bicubic), mean absolute error, bias, roughness ratio |{titles}",
-        "|---|" + "---|" * len(seeds),
-    ]
-    for name, title in BASELINES.items():
-        lines.append(f"| {title} |" + f" {said(baselines[name])} |" * len(seeds))
-    for name, title in WAYS.items():
-        scores = [cells.get((name, seed)) for seed in seeds]
-        if any(scores):
-            lines.append(f"| {title} |" + "".join(f" {said(score)} |" for score in scores))
-    return "\n".join(lines) + "\n"
+    title = "RMSE (gain over bicubic), mean absolute error, bias, roughness ratio"
+    rows = [(BASELINES[name], [said(baselines[name])] * len(seeds)) for name in BASELINES]
+    rows += [(WAYS[way], [said(cells.get((way, seed))) for seed in seeds]) for way in WAYS]
+    return table(title, seeds, rows)
 
 
 def main() -> None:
@@ -371,56 +324,40 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("picks", type=Path, help="79N.csv: columns X, Y, Bed, EPSG:3413")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument(
-        "--size",
-        choices=("full", "test"),
-        default="full",
-        help="test: little terrain and tiny networks, for a test of this script",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="figures as JSON")
-    parser.add_argument("--table", type=Path, help="figures as a table in Markdown")
-    arguments = parser.parse_args()
-    glacier = Glacier(read(arguments.picks))
-    terrain = Terrain(fields=3, tiles=8) if arguments.size == "test" else Terrain()
-    document: dict[str, Any] = {
+    arguments(parser, WAYS)
+    asked = parser.parse_args()
+    glacier = Glacier(read(asked.picks))
+    terrain = Terrain(fields=3, tiles=8) if asked.size == "test" else Terrain()
+    facts = {
         "picks": {
-            "sha256": hashlib.sha256(arguments.picks.read_bytes()).hexdigest(),
+            "sha256": hashlib.sha256(asked.picks.read_bytes()).hexdigest(),
             "learnt": len(glacier.learnt),
             "judging": len(glacier.judging),
         },
-        "size": arguments.size,
+        "size": asked.size,
         "terrain": dataclasses.asdict(terrain),
-        "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        **environment(),
         "baselines": {
             "bicubic": glacier.score(glacier.refine(Interpolation())),
             "mean-preserving": glacier.score(glacier.refine(Interpolation(rounds=10))),
         },
-        "runs": [],
     }
-    if arguments.out.exists():
-        before = json.loads(arguments.out.read_text(encoding="utf-8"))
-        for fact in ("picks", "terrain"):
-            if before[fact] != json.loads(json.dumps(document[fact])):
-                parser.error(f"{arguments.out} holds figures of other {fact}: choose another file")
-        document["runs"] = before["runs"]
-    done = {(run["way"], run["seed"]): run for run in document["runs"]}
-    half = glacier.parts()
-    for seed in arguments.seeds:
-        wanted = {way: settings_of(way, seed, arguments.size) for way in WAYS}
-        for way, settings in wanted.items():
-            if (way, seed) in done and done[way, seed]["configuration"] != _stated(settings):
-                parser.error(f"{arguments.out} holds {way} of other settings: choose another file")
-        todo = {way: settings for way, settings in wanted.items() if (way, seed) not in done}
-        for run in measure(glacier, half, terrain, seed, todo):
-            document["runs"].append(run)
-            print(f"seed {seed}, {WAYS[run['way']]}: {run['rmse']} m", flush=True)
-            with beside(arguments.out) as part:
-                part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(table(document))
-    if arguments.table:
-        arguments.table.write_text(table(document), encoding="utf-8")
+    try:
+        runs = Runs(asked.out, facts, same=("picks", "terrain"))
+        half = glacier.parts()
+        for seed in asked.seeds:
+            wanted = {way: settings_of(way, seed, asked.size) for way in asked.ways}
+            missing = runs.missing(seed, {way: _stated(wanted[way]) for way in wanted})
+            todo = {way: wanted[way] for way in missing}
+            for run in measure(glacier, half, terrain, seed, todo):
+                runs.add(run)
+                print(f"seed {seed}, {WAYS[run['way']]}: {run['rmse']} m", flush=True)
+    except OtherFiguresError as error:
+        parser.error(str(error))
+    text = figures(runs.document)
+    print(text)
+    if asked.table:
+        asked.table.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 
 import torch
 import xarray as xr
+from runs import TINY, OtherFiguresError, Runs, arguments, by_way, environment, table
 from skill import Shuffled, shuffled
 
 from deepbedmap import demo, synthetic
@@ -30,7 +29,6 @@ from deepbedmap.model import checkpoints, configuration, prediction, training
 from deepbedmap.model.configuration import Configuration
 from deepbedmap.model.dataset import TrainingSet
 from deepbedmap.model.evaluation import evaluate
-from deepbedmap.repository import beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +81,6 @@ WAYS = {
 
 BAND = {"surface": "w1", "velocity": "w2", "accumulation": "w3"}
 SMALL = synthetic.Configuration(extent=24_000, pick_spacing=250, reconnaissance_spacing=8_000)
-TINY = {
-    "network__features": 4,
-    "network__growth": 4,
-    "network__input_features": 4,
-    "training__batch": 8,
-}
 
 
 def settings_of(way: Way, seed: int, epochs: int | None, blocks: int, size: str) -> Configuration:
@@ -104,7 +96,7 @@ def settings_of(way: Way, seed: int, epochs: int | None, blocks: int, size: str)
         "schedule__adversarial_epochs": against,
         **({"network__num_residual_blocks": blocks} if way.preset == "paper" else {}),
         **way.settings,
-        **(TINY if size == "test" else {}),
+        **({**TINY, "training__batch": 8} if size == "test" else {}),
     }
     return preset.with_values(**changes)
 
@@ -154,49 +146,34 @@ def measure(
     }
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def figures(runs: list[dict[str, Any]]) -> str:
     """A row a way, a column a seed: RMSE, gain over the bicubic prior, roughness ratio."""
-    seeds = sorted({run["seed"] for run in runs})
-    cells = {(run["way"], run["seed"]): run for run in runs}
-    lines = [
-        "| RMSE at held-out picks (gain over bicubic), roughness ratio | "
-        + " | ".join(f"seed {seed}" for seed in seeds)
-        + " |",
-        "|---|" + "---|" * len(seeds),
+    seeds, cells = by_way(runs)
+
+    def said(run: dict[str, Any] | None) -> str:
+        if run is None:
+            return ""
+        gain = 100 * run["gain_over_bicubic"]
+        return f"{run['rmse']:.1f} m ({gain:+.1f} %), {run['roughness_ratio']:.2f}"
+
+    first = [next(run for run in runs if run["seed"] == seed) for seed in seeds]
+    rows = [
+        (
+            "bicubic prior",
+            [f"{run['bicubic_rmse']:.1f} m, {run['bicubic_roughness_ratio']:.2f}" for run in first],
+        )
     ]
-    first = {seed: next(run for run in runs if run["seed"] == seed) for seed in seeds}
-    priors = (
-        f"{run['bicubic_rmse']:.1f} m, {run['bicubic_roughness_ratio']:.2f}"
-        for run in first.values()
-    )
-    lines.append("| bicubic prior | " + " | ".join(priors) + " |")
-    for name in WAYS:
-        found = [cells.get((name, seed)) for seed in seeds]
-        if any(found):
-            said = (
-                f"{run['rmse']:.1f} m ({100 * run['gain_over_bicubic']:+.1f} %), "
-                f"{run['roughness_ratio']:.2f}"
-                if run
-                else ""
-                for run in found
-            )
-            lines.append(f"| {WAYS[name].title} | " + " | ".join(said) + " |")
-    return "\n".join(lines) + "\n"
+    rows += [
+        (way.title, [said(cells.get((name, seed))) for seed in seeds]) for name, way in WAYS.items()
+    ]
+    return table("RMSE at held-out picks (gain over bicubic), roughness ratio", seeds, rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument(
-        "--ways",
-        nargs="+",
-        choices=WAYS,
-        default=[*WAYS],
-        metavar="WAY",
-        help=f"of {', '.join(WAYS)}; by default all",
-    )
+    arguments(parser, WAYS)
     parser.add_argument("--epochs", type=int, help="of each way; by default the preset's")
     parser.add_argument(
         "--blocks",
@@ -205,52 +182,34 @@ def main() -> None:
         help="residual-in-residual blocks of the paper's network, which has 12: "
         "more than two cores can train",
     )
-    parser.add_argument(
-        "--size",
-        choices=("full", "test"),
-        default="full",
-        help="test: tiny glaciers and networks, for a test of this script",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="figures as JSON")
-    parser.add_argument("--table", type=Path, help="figures as a table in Markdown")
-    arguments = parser.parse_args()
-    runs = []
-    if arguments.out.exists():
-        runs = json.loads(arguments.out.read_text(encoding="utf-8"))["runs"]
-    for seed in arguments.seeds:
-        wanted = {
-            name: settings_of(WAYS[name], seed, arguments.epochs, arguments.blocks, arguments.size)
-            for name in arguments.ways
-        }
-        done = {run["way"]: run for run in runs if run["seed"] == seed}
-        for name in done.keys() & wanted.keys():
-            if done[name]["configuration"] != wanted[name].to_dict():
-                parser.error(f"{arguments.out} holds {name} of other settings: choose another file")
-        todo = [name for name in wanted if name not in done]
-        if not todo:
-            continue
-        with tempfile.TemporaryDirectory() as scratch:
-            made = SMALL if arguments.size == "test" else None
-            surveyed = demo.prepare(Path(scratch) / "repository", seed, made)
-            parts = demo.cut_parts(surveyed)
-            for name in todo:
-                way, settings = WAYS[name], wanted[name]
-                figures = measure(way, settings, surveyed, parts, Path(scratch) / name)
-                stated = {"configuration": settings.to_dict()}
-                runs.append({"way": name, "seed": seed, **figures, **stated})
-                print(f"seed {seed}, {way.title}: {figures['rmse']} m", flush=True)
-                versions = {"python": platform.python_version(), "torch": torch.__version__}
-                document = {
-                    "size": arguments.size,
-                    "threads": torch.get_num_threads(),
-                    "versions": versions,
-                    "runs": runs,
-                }
-                with beside(arguments.out) as part:
-                    part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(table(runs))
-    if arguments.table:
-        arguments.table.write_text(table(runs), encoding="utf-8")
+    asked = parser.parse_args()
+    try:
+        runs = Runs(asked.out, {"size": asked.size, **environment()})
+        for seed in asked.seeds:
+            wanted = {
+                name: settings_of(WAYS[name], seed, asked.epochs, asked.blocks, asked.size)
+                for name in asked.ways
+            }
+            stated = {name: settings.to_dict() for name, settings in wanted.items()}
+            todo = runs.missing(seed, stated)
+            if not todo:
+                continue
+            with tempfile.TemporaryDirectory() as scratch:
+                made = SMALL if asked.size == "test" else None
+                surveyed = demo.prepare(Path(scratch) / "repository", seed, made)
+                parts = demo.cut_parts(surveyed)
+                for name in todo:
+                    way = WAYS[name]
+                    found = measure(way, wanted[name], surveyed, parts, Path(scratch) / name)
+                    configuration_of = {"configuration": stated[name]}
+                    runs.add({"way": name, "seed": seed, **found, **configuration_of})
+                    print(f"seed {seed}, {way.title}: {found['rmse']} m", flush=True)
+    except OtherFiguresError as error:
+        parser.error(str(error))
+    text = figures(runs.runs)
+    print(text)
+    if asked.table:
+        asked.table.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,18 +14,20 @@ import pytest
 import torch
 from torch.nn import functional
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "superresolution.py"
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def experiment() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("superresolution", SCRIPT)
+    path = BENCHMARKS / "superresolution.py"
+    spec = importlib.util.spec_from_file_location("superresolution", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
         patch.setitem(sys.modules, "superresolution", module)
         spec.loader.exec_module(module)
     return module
