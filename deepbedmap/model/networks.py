@@ -304,6 +304,32 @@ class FlowAlignedGenerator(nn.Module):
         bed: Tensor = correction * self.normalisation["correction"] + bicubic(x)
         return bed
 
+    def reach(self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> dict[str, float]:
+        """How many of the constants of the normalisation the inputs reach, which should be few.
+
+        Parameters
+        ----------
+        x, w1, w2, w3
+            As of :meth:`forward`.
+
+        Returns
+        -------
+        dict
+            By name of the constant: 99.9 % of the input, divided by it, lies within this.
+        """
+        bed, surface, velocity, accumulation = self._inputs(x, w1, w2, w3)
+        channels = {
+            "bed": bed,
+            "surface": surface[:, :1],
+            "short_surface": surface[:, 1:],
+            "velocity": velocity[:, :2],
+            "accumulation": accumulation,
+        }
+        return {
+            name: float(channel.abs().flatten().kthvalue(math.ceil(0.999 * channel.numel()))[0])
+            for name, channel in channels.items()
+        }
+
     def _inputs(self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> tuple[Tensor, ...]:
         by = self.normalisation
         bed = (x - x.mean((1, 2, 3), keepdim=True)) / by["bed"]

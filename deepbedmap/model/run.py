@@ -23,10 +23,16 @@ from deepbedmap.model.augmentation import TURNS, augment
 from deepbedmap.model.configuration import Configuration
 from deepbedmap.model.dataset import Tiles, batches, require_complete, require_fit, shuffled
 from deepbedmap.model.metrics import Log, Row
-from deepbedmap.model.networks import NETWORKS, Discriminator, bicubic
+from deepbedmap.model.networks import NETWORKS, Discriminator, FlowAlignedGenerator, bicubic
 from deepbedmap.model.steps import Captured, PaperAdam, Step, refine
 
 logger = logging.getLogger(__name__)
+
+_LOOKED_AT = 64  # tiles, to see how large the inputs are
+_FARTHEST = (
+    10.0  # constants; where mountains stood through slow ice 27 kept a network from learning
+)
+_USUAL = 6.0  # on glaciers on which it learns
 
 Progress = Callable[[int, int, Mapping[str, Any]], None]
 """Told after each step: its number, counted from 1, that of all steps, the newest metrics."""
@@ -146,8 +152,33 @@ class Run:
             # Also tells at once whether the disk has room.
             self.counters.steps = self.batches * self.configuration.epochs
             self._save()
+            self._warn_of_large_inputs()
         if distributed.rank() == 0:
             self.log = Log(self.out, self.counters.history)
+
+    def _warn_of_large_inputs(self) -> None:
+        """Say which constants of the normalisation are too small for some of the tiles."""
+        if distributed.rank() or not isinstance(self.generator, FlowAlignedGenerator):
+            return
+        count = len(self.tiles)
+        numbers = torch.linspace(0, count - 1, min(count, _LOOKED_AT)).long()
+        batch = self.tiles[numbers.to(_place_of(self.tiles))]
+        inputs = (batch[name].to(self.device) for name in ("x", "w1", "w2", "w3"))
+        with torch.inference_mode():
+            reach = self.generator.reach(*inputs)
+        large = {name: times for name, times in reach.items() if times > _FARTHEST}
+        if large:
+            constants = self.generator.normalisation
+            logger.warning(
+                "training tiles: inputs are large beside the constants that they are divided by "
+                "(%s times; a few are usual), and a network may learn nothing from such; "
+                "under [network.normalisation] rather %s",
+                ", ".join(f"{name} {times:.0f}" for name, times in large.items()),
+                ", ".join(
+                    f"{name} = {constants[name] * times / _USUAL:.2g}"
+                    for name, times in large.items()
+                ),
+            )
 
     def go(self, progress: Progress | None, interrupted: threading.Event) -> None:
         """Train until all epochs are done, or it is stopped."""

@@ -348,6 +348,32 @@ def test_a_configured_training_learns_and_leaves_the_averaged_generator(tmp_path
     )
 
 
+def test_inputs_too_large_for_their_constants_are_told_with_constants_that_fit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiles = tiny.Tiles(24)
+    tiles.tensors["w1"] *= 0.1
+    common: dict[str, Any] = {
+        "network__name": "FlowAlignedGenerator",
+        "network__features": 4,
+        "network__input_features": 4,
+    }
+    tiny.fit(tmp_path / "usual", tiles, **common)
+    assert "constants" not in caplog.text
+    tiles.tensors["w1"] *= 60
+    tiny.fit(tmp_path / "mountains", tiles, **common)
+    (told,) = (record.message for record in caplog.records if "constants" in record.message)
+    assert "short_surface" in told
+    assert "velocity" not in told
+    suggested = dict(
+        part.split(" = ") for part in told.split("[network.normalisation] rather ")[1].split(", ")
+    )
+    caplog.clear()
+    constants = {name: float(value) for name, value in suggested.items()}
+    tiny.fit(tmp_path / "mended", tiles, **common, network__normalisation=constants)
+    assert "constants" not in caplog.text
+
+
 def test_every_epoch_takes_every_tile_once_in_an_order_of_its_own(tmp_path: Path) -> None:
     taken: list[int] = []
 
