@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -13,11 +12,11 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from scripts import load
 
 from deepbedmap import rasters
 from deepbedmap.model.independence import distance_to
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 WAYS = ["bicubic", "thickness", "model", "leaking-bicubic", "bedmachine"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,15 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def byrd() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("byrd", BENCHMARKS / "byrd.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        patch.setitem(sys.modules, "byrd", module)
-        spec.loader.exec_module(module)
-    return module
+    return load("byrd")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -11,10 +10,9 @@ from types import ModuleType
 
 import pytest
 import torch
+from scripts import BENCHMARKS, load
 
 from deepbedmap.model import losses, networks
-
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # All that the package depends on, but torch and numpy.
 BARE = """
@@ -30,12 +28,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.fixture(scope="module")
 def plain_step() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("plain_step", BENCHMARKS / "plain_step.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("plain_step")
 
 
 def test_the_benchmark_runs_small_where_only_torch_and_numpy_are(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -12,25 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scripts import load
 from torch.nn import functional
-
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def experiment() -> ModuleType:
-    path = BENCHMARKS / "superresolution.py"
-    spec = importlib.util.spec_from_file_location("superresolution", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        patch.setitem(sys.modules, "superresolution", module)
-        spec.loader.exec_module(module)
-    return module
+    return load("superresolution")
 
 
 @pytest.fixture(scope="module")

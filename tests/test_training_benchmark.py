@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,23 +9,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import BENCHMARKS, load
 
 from deepbedmap.model import configuration
-
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def experiments() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("experiments", BENCHMARKS / "training.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        patch.setitem(sys.modules, "experiments", module)
-        spec.loader.exec_module(module)
-    return module
+    return load("training", "experiments")
 
 
 def run(out: Path, *arguments: object) -> str:
