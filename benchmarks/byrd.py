@@ -35,15 +35,15 @@ import xarray as xr
 from runs import TINY, OtherFiguresError, Run, Runs, arguments, by_way, environment, fit, table
 from torch import nn
 
-from deepbedmap import demo, figures, grids, rasters, synthetic, tiles
+from deepbedmap import demo, figures, grids, rasters, tiles
+from deepbedmap.evaluation import distance_to, score
 from deepbedmap.figures import Panel
-from deepbedmap.inputs import PADDING, RESOLUTION, RESOLUTIONS, Inputs, cut_inputs
-from deepbedmap.model import configuration, prediction
-from deepbedmap.model.configuration import Configuration
-from deepbedmap.model.dataset import TrainingSet
-from deepbedmap.model.independence import distance_to
-from deepbedmap.model.scores import score
+from deepbedmap.model import prediction
+from deepbedmap.model.training import Configuration, TrainingSet
+from deepbedmap.model.training.configuration import load
 from deepbedmap.rasters import Bounds
+from deepbedmap.tiles import Inputs, cut_inputs
+from deepbedmap.tiles.inputs import PADDING, RESOLUTION, RESOLUTIONS
 
 CRS = "EPSG:3031"
 DATUM = "ellipsoid"
@@ -381,7 +381,7 @@ def settings_of(way: Way, seed: int, size: str) -> dict[str, Configuration] | No
     phases = {"made-up": FIRST} if way.made_up else {}
     # Where there is no flow to turn a tile along, it is turned at random.
     phases |= {"glacier": {**TRAINING, "training__augmentation": "velocity" in way.without}}
-    preset = configuration.load("default")
+    preset = load("default")
     tiny = {**TINY, "schedule__pretraining_epochs": 1} if size == "test" else {}
     return {
         name: preset.with_values(**{**phase, **tiny, "training__seed": seed})
@@ -395,7 +395,7 @@ def stated(settings: dict[str, Configuration] | None) -> dict[str, Any] | None:
 
 def made_up(seed: int, size: str) -> dict[str, TrainingSet]:
     """Tiles of the demo's glaciers."""
-    small = synthetic.Configuration(extent=24_000, pick_spacing=250, reconnaissance_spacing=8_000)
+    small = demo.Configuration(extent=24_000, pick_spacing=250, reconnaissance_spacing=8_000)
     with tempfile.TemporaryDirectory() as scratch:
         return demo.cut_parts(demo.prepare(Path(scratch), seed, small if size == "test" else None))
 

@@ -87,10 +87,11 @@ SIZES = {"test": TEST, "minute": MINUTE, "hour": HOUR}
 @functools.cache
 def heights(shape: int, spacing: float) -> Array:
     """Rough ground (rows, columns) that repeats itself, in metres: as the demo's glaciers have."""
-    from deepbedmap import synthetic
+    from deepbedmap import demo
+    from deepbedmap.demo.ice_slab import self_affine
 
-    glacier = synthetic.Configuration()
-    rough: Array = glacier.bed_deviation * synthetic.self_affine(
+    glacier = demo.Configuration()
+    rough: Array = glacier.bed_deviation * self_affine(
         (shape, shape),
         spacing,
         glacier.corner_wavelength,

@@ -27,7 +27,7 @@ import cases
 import numpy as np
 import stages
 
-from deepbedmap import areas
+from deepbedmap import places
 
 FILES = 8
 LINE = 1_200_000.0  # metres
@@ -35,7 +35,7 @@ LINE = 1_200_000.0  # metres
 
 def make(folder: Path, picks: int, number: int) -> Path:
     """Write one of the files: picks along lines over an ellipse that the continent fills."""
-    xmin, ymin, xmax, ymax = areas.CONTINENT
+    xmin, ymin, xmax, ymax = places.CONTINENT
     extent = xmax - xmin, ymax - ymin
     wanted = picks * (number + 1) // FILES - picks * number // FILES
     lines, total = [], 0
@@ -67,7 +67,7 @@ def make_all(folder: Path, picks: int) -> None:
 
 def work(folder: Path, out: Path) -> None:
     """Read and grid; tell, a line a stage, when it began and what it took."""
-    from deepbedmap import points, regions
+    from deepbedmap import grids, points
 
     def tell(**said: Any) -> None:
         print(json.dumps(said), flush=True)
@@ -90,7 +90,7 @@ def work(folder: Path, out: Path) -> None:
 
     table = timed("read", lambda: points.read_points(folder / "continent.json"))
     tell(picks=len(table), megabytes_of_table=round(table.memory_usage().sum() / 1e6))
-    timed("grid", lambda: regions.write_grid(table, out, region=areas.CONTINENT))
+    timed("grid", lambda: grids.write_grid(table, out, region=places.CONTINENT))
 
 
 def run(folder: Path, out: Path, kill_after: float | None = None) -> dict[str, Any]:

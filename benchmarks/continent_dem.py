@@ -38,7 +38,7 @@ import rasterio
 import stages
 from rasterio.windows import Window
 
-from deepbedmap import areas
+from deepbedmap import places
 
 PADDING = 1_000  # metres
 CELLS = {"prior": 1_000, "surface": 100, "velocity": 450, "accumulation": 1_000}
@@ -79,7 +79,7 @@ def make_input(path: Path, name: str, bounds: Bounds) -> None:
     cell, whole = CELLS[name], name == "surface"
     west, south, east, north = np.add(bounds, [-PADDING, -PADDING, PADDING, PADDING])
     columns, rows = (int(-(-side // cell)) for side in (east - west, north - south))
-    options = {"driver": "GTiff", "crs": areas.CRS, "width": columns, "height": rows}
+    options = {"driver": "GTiff", "crs": places.CRS, "width": columns, "height": rows}
     options |= {"dtype": "int16" if whole else "float32", "nodata": -9999}
     options |= {"count": 2 if name == "velocity" else 1, "bigtiff": "if_safer", "tiled": True}
     options |= {"blockxsize": 512, "blockysize": 512, "compress": "zstd", "zstd_level": 1}
@@ -182,8 +182,9 @@ def one_piece(size: int) -> dict[str, Any]:
     import torch
     from scipy import ndimage
 
-    from deepbedmap.model import domain
+    from deepbedmap.model import prediction
     from deepbedmap.model.networks import Generator
+    from deepbedmap.model.prediction import domain
 
     random, cells = np.random.default_rng(0), {"x": 1, "w1": 10, "w2": 2, "w3": 1}
     grids = {}
@@ -227,7 +228,7 @@ def one_piece(size: int) -> dict[str, Any]:
     shape = (size, size)
 
     def compared(whole: np.ndarray) -> dict[str, Any]:
-        memory = domain.least_memory(network, shape) + SPARE
+        memory = prediction.least_memory(network, shape) + SPARE
         rows, apart, blocks = range(0, size - 2, 16), 0.0, 0
         for row in rows:
             for block in domain.refine_band(
@@ -247,7 +248,7 @@ def one_piece(size: int) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "cells": list(single.shape),
         "deviation_of_bed": stages.rounded(float(single.std())),
-        "largest_offsets_km": [stages.rounded(n / domain.ZOOM) for n in offsets[-2:]],
+        "largest_offsets_km": [stages.rounded(n / prediction.ZOOM) for n in offsets[-2:]],
         "float32": compared(single),
     }
     stages.say(f"  {figures}")
@@ -342,7 +343,7 @@ def main() -> None:
     if arguments.json.exists():
         document = json.loads(arguments.json.read_text())
     cell = 1_000 * arguments.shrink
-    bounds = tuple(round(edge / cell) * 1_000 for edge in areas.CONTINENT)
+    bounds = tuple(round(edge / cell) * 1_000 for edge in places.CONTINENT)
     west, _, east, north = bounds
     columns, rows = (1_000 * (side // arguments.shrink) for side in PART)
     part = west, north - rows, west + columns, north

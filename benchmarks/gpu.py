@@ -42,7 +42,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 import plain_step  # noqa: E402
 import plain_tiles  # noqa: E402
 
-from deepbedmap.model import configuration, domain, networks, steps  # noqa: E402
+from deepbedmap.model import networks  # noqa: E402
+from deepbedmap.model.prediction import domain  # noqa: E402
+from deepbedmap.model.training import steps  # noqa: E402
+from deepbedmap.model.training.capture import Captured  # noqa: E402
+from deepbedmap.model.training.configuration import load  # noqa: E402
 
 FLOOR_SPEED = 400e12
 """Operations a second (multiplications and additions) that an H100 does on large matrices."""
@@ -81,11 +85,11 @@ def package_step(blocks: int, device: str, *, bfloat16: bool, graph: bool, compi
     ]
     if compiled:
         pair = tuple(torch.compile(network) for network in pair)
-    terms = configuration.load("paper").with_values(losses__detached=False).losses
+    terms = load("paper").with_values(losses__detached=False).losses
     step = steps.Step(
         pair[0], optimizers[0], pair[1], optimizers[1], terms=terms, autocast=bfloat16
     )
-    return steps.Captured(step) if graph else step
+    return Captured(step) if graph else step
 
 
 @dataclass

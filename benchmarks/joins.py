@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from deepbedmap import figures, grids, rasters, regions
+from deepbedmap import figures, grids, rasters
 from deepbedmap.figures import Panel
 
 CELLS = 640, 512
@@ -42,7 +42,7 @@ def main() -> None:
     region = cases.box_of(CELLS)
     whole = grids.grid_points(picks, region=region, max_gap=MAX_GAP)
     with tempfile.TemporaryDirectory() as folder:
-        path = regions.write_grid(
+        path = grids.write_grid(
             picks, Path(folder) / "joined.nc", region=region, side=SIDE, max_gap=MAX_GAP
         )
         joined = rasters.open_raster(path).load()

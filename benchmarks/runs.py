@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from deepbedmap.model import checkpoints, training
-from deepbedmap.model.configuration import Configuration
-from deepbedmap.model.dataset import TrainingSet
-from deepbedmap.repository import beside
+from deepbedmap.files import beside
+from deepbedmap.model import checkpoints
+from deepbedmap.model.training import Configuration, TrainingSet, fitting
 
 TINY = {
     "network__features": 4,
@@ -137,7 +136,7 @@ def fit(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Train, from a network that was trained before if one is given, and say how it went."""
     start = time.process_time()
-    fitted = training.fit(
+    fitted = fitting.fit(
         settings,
         parts["training"],
         parts["validation"],

@@ -26,9 +26,9 @@ from scipy import linalg, optimize, special
 from torch import Tensor, nn
 
 from deepbedmap import demo, rasters
+from deepbedmap.evaluation import evaluate
 from deepbedmap.model import prediction
-from deepbedmap.model.dataset import TrainingSet
-from deepbedmap.model.evaluation import evaluate
+from deepbedmap.model.training import TrainingSet
 
 
 class PriorAlone(nn.Module):

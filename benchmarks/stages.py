@@ -147,7 +147,7 @@ def in_cells(table: pd.DataFrame, region: Bounds) -> tuple[Array, Array, Array]:
 
 
 def solve_ours(folder: Path) -> Iterator[None]:
-    from deepbedmap import spline
+    from deepbedmap.grids import spline
 
     table, case = load(folder)
     columns, rows = case["cells"]
@@ -185,7 +185,7 @@ def load_part(folder: Path) -> tuple[pd.DataFrame, Bounds, int]:
 
 
 def part_ours(folder: Path) -> Iterator[None]:
-    from deepbedmap import spline
+    from deepbedmap.grids import spline
 
     medians, region, width = load_part(folder)
     medians.columns = pd.Index(["x", "y", "z"])
@@ -226,13 +226,13 @@ def part_judge(folder: Path) -> Iterator[None]:
 
 
 def grid_ours(folder: Path) -> Iterator[None]:
-    from deepbedmap import regions
+    from deepbedmap import grids
 
     table, case = load(folder)
     path = folder / "ours.nc"
     path.unlink(missing_ok=True)
     yield
-    regions.write_grid(table, path, SPACING, TENSION, region=case["region"], layers=False)
+    grids.write_grid(table, path, SPACING, TENSION, region=case["region"], layers=False)
     yield
     noted.update(megabytes_on_disk=round(path.stat().st_size / 1e6, 1))
 
@@ -321,7 +321,7 @@ def growth(step: int, wider: float) -> Way:
     """Gridding of one pick in so many, in a box so many times as wide and as high."""
 
     def way(folder: Path) -> Iterator[None]:
-        from deepbedmap import regions
+        from deepbedmap import grids
 
         table, case = load(folder)
         columns, rows = (int(wider * cells) for cells in case["cells"])
@@ -329,7 +329,7 @@ def growth(step: int, wider: float) -> Way:
         path = folder / "grown.nc"
         path.unlink(missing_ok=True)
         yield
-        regions.write_grid(
+        grids.write_grid(
             table, path, SPACING, TENSION, region=cases.box_of((columns, rows)), layers=False
         )
         yield

@@ -32,14 +32,16 @@ from runs import TINY, OtherFiguresError, Runs, arguments, by_way, environment, 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepbedmap import grids, rasters, synthetic, tiles
-from deepbedmap.inputs import PADDING, RESOLUTION, RESOLUTIONS, Inputs
-from deepbedmap.model import configuration, prediction
-from deepbedmap.model.configuration import Configuration
-from deepbedmap.model.dataset import TrainingSet
-from deepbedmap.model.evaluation import evaluate
+from deepbedmap import grids, rasters, tiles
+from deepbedmap.demo.ice_slab import self_affine
+from deepbedmap.evaluation import evaluate
+from deepbedmap.model import prediction
 from deepbedmap.model.networks import bicubic
+from deepbedmap.model.training import Configuration, TrainingSet
+from deepbedmap.model.training.configuration import load
 from deepbedmap.rasters import Bounds
+from deepbedmap.tiles import Inputs
+from deepbedmap.tiles.inputs import PADDING, RESOLUTION, RESOLUTIONS
 
 CRS = "EPSG:3413"
 TILE = 36
@@ -221,9 +223,7 @@ def _relief(
         random.uniform(*limits) for limits in (terrain.hurst_exponent, terrain.elongation)
     )
     direction = random.uniform(0, np.pi)
-    field = synthetic.self_affine(
-        shape, RESOLUTION, wavelength, hurst, random, direction, elongation
-    )
+    field = self_affine(shape, RESOLUTION, wavelength, hurst, random, direction, elongation)
     return np.float32(deviation * field)
 
 
@@ -254,7 +254,7 @@ def settings_of(way: str, seed: int, size: str) -> dict[str, Configuration]:
     """Configuration of each phase of a way."""
     phases = {"default": [ALONE], "made-up": [FIRST], "tuned": [FIRST, TUNED]}[way]
     names = ["half"] if way == "default" else ["made-up", "half"]
-    preset = configuration.load("default")
+    preset = load("default")
     tiny = {**TINY, "schedule__pretraining_epochs": 1} if size == "test" else {}
     return {
         name: preset.with_values(**{**phase, **tiny, "training__seed": seed})

@@ -24,11 +24,11 @@ import xarray as xr
 from runs import TINY, OtherFiguresError, Runs, arguments, by_way, environment, table
 from skill import Shuffled, shuffled
 
-from deepbedmap import demo, synthetic
-from deepbedmap.model import checkpoints, configuration, prediction, training
-from deepbedmap.model.configuration import Configuration
-from deepbedmap.model.dataset import TrainingSet
-from deepbedmap.model.evaluation import evaluate
+from deepbedmap import demo
+from deepbedmap.evaluation import evaluate
+from deepbedmap.model import checkpoints, prediction
+from deepbedmap.model.training import Configuration, TrainingSet, fitting
+from deepbedmap.model.training.configuration import load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +80,12 @@ WAYS = {
 }
 
 BAND = {"surface": "w1", "velocity": "w2", "accumulation": "w3"}
-SMALL = synthetic.Configuration(extent=24_000, pick_spacing=250, reconnaissance_spacing=8_000)
+SMALL = demo.Configuration(extent=24_000, pick_spacing=250, reconnaissance_spacing=8_000)
 
 
 def settings_of(way: Way, seed: int, epochs: int | None, blocks: int, size: str) -> Configuration:
     """Configuration of a way; the paper's network has as many blocks as are said."""
-    preset = configuration.load(way.preset)
+    preset = load(way.preset)
     count = epochs or preset.epochs
     against = round(way.adversarial * count)
     if way.adversarial:
@@ -121,7 +121,7 @@ def measure(
     if way.shuffled:
         parts = {name: shuffled(part, seed) for name, part in parts.items()}
     start = time.perf_counter()
-    fitted = training.fit(settings, parts["training"], parts["validation"], folder, device="cpu")
+    fitted = fitting.fit(settings, parts["training"], parts["validation"], folder, device="cpu")
     seconds = time.perf_counter() - start
     best = checkpoints.load(fitted.best)
     network = Shuffled(best.network, seed) if way.shuffled else best.network

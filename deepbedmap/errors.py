@@ -7,7 +7,12 @@ as everywhere in Python.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class DeepBedMapError(Exception):
@@ -77,3 +82,15 @@ class MissingDataError(DeepBedMapError, FileNotFoundError):
 
 class DownloadError(DeepBedMapError, OSError):
     """A file could not be fetched, or what came is not what the registry promises."""
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str | None:
+    """Suggest the words most like one that is not known.
+
+    Examples
+    --------
+    >>> near("King2016Rutfort", ["King2016Rutford", "King2011Carlson"])
+    'did you mean King2016Rutford?'
+    """
+    matches = difflib.get_close_matches(word, list(words), n=3)
+    return f"did you mean {' or '.join(matches)}?" if matches else None

@@ -1,10 +1,8 @@
-"""Where the flat files and the data are, and how a file gets to its place."""
+"""Where the flat files and the data are: the checkout, or the copy inside the package."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -34,29 +32,6 @@ def data_dir() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("deepbedmap", appauthor=False)
-
-
-@contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """Give a name beside a file's place to write under; in the end it is renamed to the place.
-
-    So the file appears complete or not at all, and nothing is left where writing it failed.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> place = Path(tempfile.mkdtemp()) / "bed.txt"
-    >>> with beside(place) as part:
-    ...     _ = part.write_text("-1200")
-    >>> [file.name for file in place.parent.iterdir()]
-    ['bed.txt']
-    """
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _checkout() -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,15 @@ from typing import Any
 
 import pytest
 import yaml
-from servers import Server
+from support.servers import Server
 
 from deepbedmap import cli, registry
 
 Call = Callable[..., tuple[int, str, str]]
+
+# Programs that tests start find tests/support too.
+_PATHS = (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _PATHS))
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
-from deepbedmap import drivers, regions
+from deepbedmap import catalog, grids
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def picks(count, seed=0):
 def test_regions_solved_on_a_cluster_give_the_same_file(client, tmp_path):
     told = []
     options = {"side": 64, "progress": lambda *done: told.append(done)}
-    ours = regions.write_grid(picks(2000), tmp_path / "ours.nc", **options)
-    theirs = regions.write_grid(picks(2000), tmp_path / "theirs.nc", client=client, **options)
+    ours = grids.write_grid(picks(2000), tmp_path / "ours.nc", **options)
+    theirs = grids.write_grid(picks(2000), tmp_path / "theirs.nc", client=client, **options)
     assert told[0][1] > 4
     assert (
         hashlib.sha256(theirs.read_bytes()).digest() == hashlib.sha256(ours.read_bytes()).digest()
@@ -59,9 +59,9 @@ def test_an_interrupted_run_goes_on_on_a_cluster(client, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        regions.write_grid(picks(500), path, side=64, client=client, progress=stop)
+        grids.write_grid(picks(500), path, side=64, client=client, progress=stop)
     told = []
-    regions.write_grid(
+    grids.write_grid(
         picks(500), path, side=64, client=client, progress=lambda *done: told.append(done)
     )
     assert told[0][0] == 2
@@ -77,7 +77,7 @@ def test_picks_of_many_files_are_read_on_a_cluster(client, tmp_path):
     reader = {"type": "readers.text", "filename": "?.csv", "header": "X,Y,Z", "separator": ","}
     pipeline = {"pipeline": [reader | {"skip": 1, "override_srs": "EPSG:3031"}]}
     (tmp_path / "survey.json").write_text(json.dumps(pipeline))
-    source = drivers.PointsSource(str(tmp_path / "survey.json"))
+    source = catalog.PointsSource(str(tmp_path / "survey.json"))
     lazily = source.to_dask()
     assert lazily.npartitions == 3
     found = client.compute(lazily).result(timeout=60)

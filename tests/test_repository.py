@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deepbedmap import repository
+from deepbedmap.repository import data_dir
 
 
 def test_the_root_of_a_checkout_is_the_checkout():
@@ -14,14 +15,14 @@ def test_the_root_of_a_checkout_is_the_checkout():
 
 def test_data_land_in_the_checkout_unless_told_otherwise(monkeypatch):
     monkeypatch.delenv("DEEPBEDMAP_DATA_DIR", raising=False)
-    assert repository.data_dir() == repository.root()
+    assert data_dir() == repository.root()
 
 
 def test_data_land_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("DEEPBEDMAP_DATA_DIR", str(tmp_path / "not there yet"))
-    assert repository.data_dir() == tmp_path / "not there yet"
+    assert data_dir() == tmp_path / "not there yet"
 
 
 def test_the_user_s_home_is_known_by_its_short_name(monkeypatch):
     monkeypatch.setenv("DEEPBEDMAP_DATA_DIR", "~/antarctica")
-    assert repository.data_dir() == Path.home() / "antarctica"
+    assert data_dir() == Path.home() / "antarctica"

@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from deepbedmap.cli import app
+from deepbedmap.cli.options import app
 
 ROOT = Path(__file__).resolve().parents[1]
 GITHUB = ROOT / ".github"

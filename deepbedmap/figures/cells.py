@@ -14,8 +14,8 @@ import xarray as xr
 from pyproj import CRS, Transformer
 
 from deepbedmap import rasters
-from deepbedmap.areas import CRS as POLAR
 from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.places import CRS as POLAR
 
 logger = logging.getLogger(__name__)
 

@@ -1,34 +1,30 @@
-"""Curves: along a line, by size of the error, by wavelength, by epoch."""
+"""Curves: errors by size, power by wavelength, losses by epoch."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
-from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
-from deepbedmap.figures.sheet import COLOURS, Sheet, counted, drawing
-from deepbedmap.model.roughness import STRETCH, roughness_along
-from deepbedmap.model.tracks import tracks
-from deepbedmap.picks import LINE_GAP
+from deepbedmap.figures.sheet import COLOURS, counted, drawing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
     import pandas as pd
 
-    from deepbedmap.model.spectra import Spectra
+    from deepbedmap.evaluation.spectral import Spectra
+    from deepbedmap.figures.sheet import Sheet
 
 Values = npt.NDArray[np.float64]
-
-_WIDTH = 15.0
-_MOST = 20_000  # points of a curve that are drawn
+WIDTH = 15.0
 _BINS = 60
 _LOSSES = ("g_loss", "d_loss")
 _ERRORS = ("train_rmse", "validation_rmse", "bicubic_rmse")
@@ -41,12 +37,12 @@ _NAMES = {
 }
 
 
-def _pens(names: Iterable[str]) -> dict[str, str]:
+def pens_of(names: Iterable[str]) -> dict[str, str]:
     """A pen for each curve."""
     return {name: f"0.9p,{COLOURS[n % len(COLOURS)]}" for n, name in enumerate(names)}
 
 
-def _draw_axes(
+def draw_axes(
     sheet: Sheet,
     region: Sequence[float],
     height: float,
@@ -58,7 +54,7 @@ def _draw_axes(
     """Draw a box from the current origin; return what curves in it are plotted with."""
     where = {
         "region": list(region),
-        "projection": projection or f"X{_WIDTH}c/{height}c",
+        "projection": projection or f"X{WIDTH}c/{height}c",
     }
     x, y = frame
     sides = "WSrt" if across else "Wsrt"
@@ -66,7 +62,7 @@ def _draw_axes(
     return where
 
 
-def _curve(sheet: Sheet, x: Values, y: Values, pen: str, where: Mapping[str, Any]) -> None:
+def draw_curve(sheet: Sheet, x: Values, y: Values, pen: str, where: Mapping[str, Any]) -> None:
     """Draw a curve, with gaps where it is NaN; what stands alone between two is a dot."""
     known = np.isfinite(y)
     if not known.any():
@@ -79,164 +75,7 @@ def _curve(sheet: Sheet, x: Values, y: Values, pen: str, where: Mapping[str, Any
         sheet.figure.plot(x=x[alone], y=y[alone], style="c0.09c", fill=colour, **where)
 
 
-def transect(
-    picks: pd.DataFrame,
-    grids: Mapping[str, xr.DataArray],
-    path: str | os.PathLike[str],
-    line: str | None = None,
-    source: str = "",
-) -> Path:
-    """Draw beds along a flight line: elevation above, roughness below; gaps stay gaps.
-
-    Roughness is the standard deviation of elevation in stretches of 1.25 km
-    (:func:`deepbedmap.model.roughness.roughness_along`).
-
-    Parameters
-    ----------
-    picks
-        Columns ``x``, ``y``, ``z`` (metres) and ``line``; picks of a line stand in the order in
-        which they were flown.
-    grids
-        Beds (y, x) in metres by name, sampled bilinearly at the picks.
-    path
-        Of the figure.
-    line
-        Name of the line; by default the longest where one of the grids has its cells.
-    source
-        A line below that says what this was made from.
-
-    Raises
-    ------
-    InvalidDataError
-        There is no such line, or no grid has a value along it.
-    ValueError
-        The picks have no column ``line``, or there is no grid.
-    """
-    import pandas as pd
-
-    if not grids or "picks" in grids:
-        raise ValueError("a transect has at least one grid, and none of the name picks")
-    name, along = _line_of(picks, grids, line)
-    for grid in grids.values():
-        if rasters.crs_of(grid) is not None:
-            rasters.require_reference("picks", picks.attrs.get("crs"), None, grid)
-    x, y, z = (along[axis].to_numpy(np.float64) for axis in ("x", "y", "z"))
-    beds = {label: rasters.sample(grid, x, y) for label, grid in grids.items()}
-    if not any(np.isfinite(bed).any() for bed in beds.values()):
-        raise InvalidDataError(
-            Fault(
-                "picks",
-                field=f"line {name}",
-                expected=f"values of {', '.join(grids)} along it",
-                found="none",
-                remedy="name another line",
-            )
-        )
-    distance = np.cumsum(np.hypot(np.diff(x, prepend=x[0]), np.diff(y, prepend=y[0])))
-    curves = {"picks": z, **beds}
-    rough = {}
-    for label, values in curves.items():
-        if np.isfinite(values).any():
-            table = pd.DataFrame({"x": x, "y": y, "line": "a", "value": values})
-            stretches = roughness_along(table, ("value",))
-            rough[label] = stretches["distance"].to_numpy(), stretches["value"].to_numpy()
-    kilometres = distance / 1000
-    end = max(float(kilometres[-1]), 0.1)
-    pens = {"picks": "1.8p,gray55", **_pens(beds)}
-    heights = np.concatenate([values[np.isfinite(values)] for values in curves.values()])
-    low, high = _padded(heights)
-    most = max((float(values.max()) for _, values in rough.values() if values.size), default=1.0)
-    with drawing(path, source) as sheet:
-        columns = min(3, len(curves))
-        below = 5.5 + 0.42 * -(-len(curves) // columns)
-        sheet.go(-1.8, -below, _WIDTH + 2.1)
-        sheet.go(0, 0)
-        where = _draw_axes(sheet, [0, end, low, high], 5.6, None, "bed elevation (m)")
-        step = max(1, x.size // _MOST)
-        parts = _parted(kilometres, LINE_GAP / 1000)
-        for label in curves:
-            _curve(
-                sheet,
-                *_with_gaps(kilometres[::step], curves[label][::step], parts[::step]),
-                pens[label],
-                where,
-            )
-        sheet.write_fitted(f"line {name}", 0, 5.85, _WIDTH)
-        sheet.go(0, -4.1)
-        where = _draw_axes(
-            sheet,
-            [0, end, 0, 1.08 * most or 1.0],
-            3.6,
-            "distance along line (km)",
-            "roughness in 1.25 km (m)",
-        )
-        for label in curves:
-            if label in rough and rough[label][0].size:
-                at, values = rough[label]
-                parts = _parted(at / 1000, 2 * STRETCH / 1000)
-                _curve(sheet, *_with_gaps(at / 1000, values, parts), pens[label], where)
-                sheet.figure.plot(
-                    x=at / 1000, y=values, style="c0.06c", fill=pens[label].split(",")[1], **where
-                )
-        sheet.legend([(label, "line", pens[label]) for label in curves], 0, -1.25, _WIDTH, columns)
-    return Path(path)
-
-
-def _line_of(
-    picks: pd.DataFrame, grids: Mapping[str, xr.DataArray], line: str | None
-) -> tuple[str, pd.DataFrame]:
-    """Name and picks of a line; by default of that which is longest within the grids' bounds."""
-    if "line" not in picks:
-        raise ValueError("picks along a line have a column line")
-    names = picks["line"].astype(str)
-    if line is not None:
-        chosen = _finite(picks[(names == str(line)).to_numpy()])
-        if chosen.empty:
-            raise InvalidDataError(
-                Fault("picks", field="line", expected="the name of a line", found=repr(line))
-            )
-        return str(line), chosen
-    covered = np.zeros(len(picks), bool)
-    for grid in grids.values():
-        xmin, ymin, xmax, ymax = rasters.bounds_of(grid)
-        covered |= (picks["x"].between(xmin, xmax) & picks["y"].between(ymin, ymax)).to_numpy()
-    inside = _finite(picks[covered])
-    if inside.empty:
-        raise InvalidDataError(
-            Fault(
-                "picks",
-                expected=f"some within {', '.join(grids)}",
-                found="none",
-                remedy="check that grids and picks cover the same place",
-            )
-        )
-    followed = tracks(inside)
-    lengths = np.zeros(len(followed.names))
-    np.maximum.at(lengths, followed.line, followed.distance)
-    longest = int(lengths.argmax())
-    rows = followed.row[followed.line == longest]
-    return str(followed.names[longest]), inside.iloc[np.sort(rows)]
-
-
-def _finite(picks: pd.DataFrame) -> pd.DataFrame:
-    known = np.isfinite(picks[["x", "y", "z"]].to_numpy(np.float64)).all(axis=1)
-    kept: pd.DataFrame = picks.loc[known & picks["line"].notna().to_numpy()]
-    return kept
-
-
-def _parted(distance: Values, gap: float) -> npt.NDArray[np.intp]:
-    """Number of the part of a line, one more after each gap."""
-    parts: npt.NDArray[np.intp] = np.cumsum(np.diff(distance, prepend=distance[:1]) > gap)
-    return parts
-
-
-def _with_gaps(x: Values, y: Values, parts: npt.NDArray[np.intp]) -> tuple[Values, Values]:
-    """A curve with NaN between its parts."""
-    ends = np.flatnonzero(np.diff(parts)) + 1
-    return np.insert(x, ends, np.nan), np.insert(y, ends, np.nan)
-
-
-def _padded(values: Values) -> tuple[float, float]:
+def padded_range(values: Values) -> tuple[float, float]:
     """Edges around values, which do not touch them."""
     low, high = float(values.min()), float(values.max())
     margin = 0.06 * (high - low) or max(1.0, 0.01 * abs(low))
@@ -270,13 +109,13 @@ def error_histogram(
     shares = {
         name: 100 * np.histogram(values, edges)[0] / values.size for name, values in known.items()
     }
-    pens = _pens(known)
+    pens = pens_of(known)
     most = max(float(share.max()) for share in shares.values())
     with drawing(path, source) as sheet:
         rows = len(known)
-        sheet.go(-1.8, -1.6 - 0.42 * rows, _WIDTH + 2.1)
+        sheet.go(-1.8, -1.6 - 0.42 * rows, WIDTH + 2.1)
         sheet.go(0, 0)
-        where = _draw_axes(
+        where = draw_axes(
             sheet,
             [-reach, reach, 0, 1.08 * most],
             7,
@@ -300,7 +139,7 @@ def error_histogram(
                     pens[name],
                 )
             )
-        sheet.legend(entries, 0, -1.2, _WIDTH)
+        sheet.legend(entries, 0, -1.2, WIDTH)
     return Path(path)
 
 
@@ -312,7 +151,7 @@ def spectrum(
     Parameters
     ----------
     spectra
-        By bed, as :func:`deepbedmap.model.spectra.spectra` gives them. The picks' spectrum is that
+        By bed, as :func:`deepbedmap.evaluation.spectra` gives them. The picks' spectrum is that
         of the first.
     path, source
         As of :func:`transect`.
@@ -325,7 +164,7 @@ def spectrum(
     if not spectra:
         raise ValueError("a figure of spectra has at least one")
     first = next(iter(spectra.values()))
-    pens = {"picks": "0.9p,black", **_pens(spectra)}
+    pens = {"picks": "0.9p,black", **pens_of(spectra)}
     powers = {"picks": (first.wavelength, first.truth)}
     powers |= {name: (each.wavelength, each.grid) for name, each in spectra.items()}
     positive = np.concatenate([power[power > 0] for _, power in powers.values()])
@@ -338,33 +177,33 @@ def spectrum(
     longest, shortest = float(lengths.max()), float(lengths.min())
     with drawing(path, source) as sheet:
         rows = len(spectra) + 1
-        sheet.go(-2, -5.6 - 0.42 * rows, _WIDTH + 2.3)
+        sheet.go(-2, -5.6 - 0.42 * rows, WIDTH + 2.3)
         sheet.go(0, 0)
-        where = _draw_axes(
+        where = draw_axes(
             sheet,
             [shortest, longest, low, top],
             5.6,
             None,
             "power (m@+2@+ per cycle/m)",
-            f"X-{_WIDTH}cl/5.6cl",
+            f"X-{WIDTH}cl/5.6cl",
             ("xa2f3g3", "ya1pg1"),
         )
         for name, (wavelength, power) in powers.items():
             shown = np.where(power > 0, power, np.nan)
-            _curve(sheet, wavelength / 1000, shown, pens[name], where)
+            draw_curve(sheet, wavelength / 1000, shown, pens[name], where)
         sheet.go(0, -4.2)
-        where = _draw_axes(
+        where = draw_axes(
             sheet,
             [shortest, longest, 0, 1],
             3.6,
             "wavelength (km)",
             "coherence",
-            f"X-{_WIDTH}cl/3.6c",
+            f"X-{WIDTH}cl/3.6c",
             ("xa2f3g3", "ya0.5f0.1g0.5"),
         )
         entries = [("picks", "line", pens["picks"])]
         for name, each in spectra.items():
-            _curve(sheet, each.wavelength / 1000, each.coherence, pens[name], where)
+            draw_curve(sheet, each.wavelength / 1000, each.coherence, pens[name], where)
             resolved = each.resolved_wavelength()
             said = "incoherent at all wavelengths"
             if resolved is not None:
@@ -381,7 +220,7 @@ def spectrum(
         chance = max(each.significance() for each in spectra.values())
         sheet.figure.plot(x=[shortest, longest], y=[chance, chance], pen="0.5p,gray40,4_2", **where)
         entries.append(("chance, at 95 %", "line", "0.5p,gray40,4_2"))
-        sheet.legend(entries, 0, -1.25, _WIDTH)
+        sheet.legend(entries, 0, -1.25, WIDTH)
     return Path(path)
 
 
@@ -430,11 +269,11 @@ def training_curves(
     with drawing(path, source) as sheet:
         for number, (label, curves) in enumerate(panels):
             bottom = -number * 7.4
-            sheet.go(-1.8, bottom - 1.7, _WIDTH + 2.1)
+            sheet.go(-1.8, bottom - 1.7, WIDTH + 2.1)
             sheet.go(0, bottom)
             values = np.concatenate([each[np.isfinite(each)] for each in curves.values()])
-            pens = _pens(curves)
-            where = _draw_axes(sheet, [low, high, *_padded(values)], 5, across or "row", label)
+            pens = pens_of(curves)
+            where = draw_axes(sheet, [low, high, *padded_range(values)], 5, across or "row", label)
             for column, each in curves.items():
                 known = np.isfinite(each)  # validation is not at every epoch
                 sheet.figure.plot(x=x[known], y=each[known], pen=pens[column], **where)
@@ -442,7 +281,7 @@ def training_curves(
                     fill = pens[column].split(",")[1]
                     sheet.figure.plot(x=x[known], y=each[known], style="c0.1c", fill=fill, **where)
             entries = [(_NAMES[column], "line", pens[column]) for column in curves]
-            sheet.legend(entries, 0, -1.15, _WIDTH, 3)
+            sheet.legend(entries, 0, -1.15, WIDTH, 3)
     return Path(path)
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pygmt
 import xarray as xr
 
-from deepbedmap import areas, rasters
+from deepbedmap import places as areas
+from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError
 from deepbedmap.figures.cells import Axes, coarse, in_plot_units
 from deepbedmap.figures.panels import (
@@ -68,7 +69,7 @@ def roughness(panels: Sequence[Panel], path: str | os.PathLike[str], source: str
     Parameters
     ----------
     panels
-        Grids as :func:`deepbedmap.model.roughness.roughness_map` gives them, metres.
+        Grids as :func:`deepbedmap.evaluation.roughness_map` gives them, metres.
     path, source
         As of :func:`compare`, and the errors too.
     """

@@ -1,40 +1,42 @@
-"""Open whatever a quick look is taken of: entries of the catalog, and files, by their names."""
+"""Open whatever a quick look is drawn from: entries of the catalog, and files, by name.
+
+Rasters are opened at the overview that is fine enough for a figure.
+"""
 
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 import rasterio
 import rioxarray
 import xarray as xr
 from pyproj import CRS
 
-from deepbedmap import drivers, rasters, schemas
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap import rasters
+from deepbedmap.catalog.drivers import PointsSource
+from deepbedmap.catalog.raster_drivers import ProductSource, RasterSource, TilesSource, VectorSource
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
 from deepbedmap.figures.cells import MOST
 from deepbedmap.figures.overview import MOST_LAYERS
-from deepbedmap.figures.panels import thinned
-from deepbedmap.pipelines import Recipe
+from deepbedmap.figures.pick_tables import read_picks, survey_picks
 
 if TYPE_CHECKING:
+    import os
+    from typing import Any
+
     from intake.source.base import DataSource
 
-    from deepbedmap.rasters import Bounds
+    from deepbedmap.rasters.lattice import Bounds
 
 logger = logging.getLogger(__name__)
 
 RASTERS = (".tif", ".tiff", ".vrt", ".nc", ".nc4", ".h5", ".zarr")
 TABLES = (".csv", ".parquet", ".json")
 OUTLINES = (".geojson", ".gpkg", ".shp")
-
 _SECTIONS = ("highres", "lowres", "misc", "training", "products")
-_MANY = 100_000
-_NEAR = 100.0  # metres within which one pick of many is enough for a picture
 _LAYERS = ("vx", "vy", "bed", "bed_topography", "z")  # of many, those first
 
 
@@ -135,8 +137,8 @@ def _read_file(path: Path, variable: str | None, bounds: Bounds | None, crs: str
     if variable is not None:
         raise ValueError(f"variable: {path} is no raster")
     if suffix in OUTLINES:
-        return drivers.VectorSource(path, bounds).read()
-    return _read_picks(path, bounds, crs)
+        return VectorSource(path, bounds).read()
+    return read_picks(path, bounds, crs)
 
 
 def _entry(name: str) -> DataSource:
@@ -167,19 +169,19 @@ def _entry(name: str) -> DataSource:
             )
         )
     words = {*entries, *(f"{section}/{entry}" for entry, section in entries.items())}
-    near = schemas.near(name, words) or "`deepbedmap list` shows the datasets"
+    near = did_you_mean(name, words) or "`deepbedmap list` shows the datasets"
     raise MissingDataError(f"{name}: neither a file nor an entry of the catalog; {near}")
 
 
 def _read_entry(source: DataSource, variable: str | None, bounds: Bounds | None) -> Any:
-    if isinstance(source, drivers.RasterSource):
+    if isinstance(source, RasterSource):
         return _read_raster(source._given, variable, bounds)
     if variable is not None:
         raise ValueError("variable: only of a raster")
     box = {} if bounds is None else {"bounds": list(bounds)}
-    if isinstance(source, drivers.PointsSource):
-        return _drawn(source(**box))
-    if isinstance(source, drivers.TilesSource | drivers.ProductSource):
+    if isinstance(source, PointsSource):
+        return survey_picks(source(**box))
+    if isinstance(source, TilesSource | ProductSource):
         data = source.read()
         return data if bounds is None or "tile" in data.dims else _within(data, bounds)
     return source(**box).read()
@@ -191,7 +193,7 @@ def _read_layers(
     """Open the layers of a raster file, or a training set."""
     names = _rasters_in(path)
     if names is None:
-        from deepbedmap.training_sets import open_training_set
+        from deepbedmap.tiles.storage import open_training_set
 
         return open_training_set(path)
     if variable is not None or len(names) < 2:
@@ -235,7 +237,7 @@ def _read_raster(
         raster = rasters.open_raster(path, variable, crs=crs)
         return raster if bounds is None else _within(raster, bounds)
     try:
-        raster = drivers.RasterSource(path, variable, bounds, crs=crs).read()
+        raster = RasterSource(path, variable, bounds, crs=crs).read()
     except InvalidDataError as error:
         fault = error.faults[0]
         if isinstance(fault, Fault) and fault.field == "variable" and variable is None:
@@ -277,104 +279,3 @@ def _within(data: Any, bounds: Bounds) -> Any:
     return data.isel(
         x=np.flatnonzero((x >= xmin) & (x <= xmax)), y=np.flatnonzero((y >= ymin) & (y <= ymax))
     )
-
-
-def _read_picks(path: Path, bounds: Bounds | None, crs: str | None) -> pd.DataFrame:
-    """Picks of a table, of a Bedmap standard CSV, or of a pipeline."""
-    if path.suffix.lower() == ".json":
-        return _drawn(drivers.PointsSource(path, bounds=bounds))
-    try:
-        if path.suffix.lower() == ".parquet":
-            table = _read_parquet(path)
-        else:
-            with path.open(encoding="utf-8", errors="replace") as file:
-                if file.readline().startswith("#"):
-                    from deepbedmap.points import read_points
-
-                    return _thinned(read_points(path, bounds=bounds))
-            table = pd.read_csv(path, encoding_errors="replace")
-    except (OSError, ValueError) as error:
-        if isinstance(error, InvalidDataError | FileNotFoundError | PermissionError):
-            raise
-        expected = "a table of picks with columns x and y"
-        raise InvalidDataError(Fault(str(path), expected=expected, found=str(error))) from error
-    return _thinned(_as_picks(table, path, bounds, crs))
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    import json
-
-    import pyarrow.parquet as pq
-
-    schema = pq.read_schema(path)
-    wanted = [name for name in schema.names if name.lower() in _COLUMNS]
-    table = pd.read_parquet(path, columns=wanted)
-    geo = (schema.metadata or {}).get(b"geo")
-    if table.attrs.get("crs") is None and geo is not None:
-        columns = json.loads(geo).get("columns", {})
-        stated = next((each["crs"] for each in columns.values() if each.get("crs")), None)
-        table.attrs["crs"] = json.dumps(stated) if stated else None
-    return table
-
-
-_COLUMNS = {
-    **dict.fromkeys(("x", "easting"), "x"),
-    **dict.fromkeys(("y", "northing"), "y"),
-    **dict.fromkeys(("z", "bed", "bed_elevation"), "z"),
-    **dict.fromkeys(("lon", "long", "longitude"), "lon"),
-    **dict.fromkeys(("lat", "latitude"), "lat"),
-}
-
-
-def _as_picks(
-    table: pd.DataFrame, path: Path, bounds: Bounds | None, crs: str | None
-) -> pd.DataFrame:
-    """A table with columns x, y and z alone; longitudes and latitudes are projected."""
-    attrs = dict(table.attrs)
-    held: dict[str, Any] = {}
-    for column in table.columns:
-        name = _COLUMNS.get(str(column).strip().lower())
-        if name is not None and name not in held:
-            held[name] = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
-    stated = attrs.get("crs") if attrs.get("crs") not in ("", "unknown") else None
-    if "x" not in held and {"lon", "lat"} <= held.keys():
-        from pyproj import Transformer
-
-        to = Transformer.from_crs("OGC:CRS84", "EPSG:3031", always_xy=True)
-        held["x"], held["y"] = to.transform(held["lon"], held["lat"])
-        stated = "EPSG:3031"
-    if not {"x", "y"} <= held.keys():
-        found = ", ".join(map(str, table.columns[:8])) or "none"
-        raise InvalidDataError(
-            Fault(str(path), expected="columns x and y, or lon and lat", found=found)
-        )
-    if stated is None and crs is None:
-        logger.warning("%s states no CRS: no grounding line is drawn; --crs states it", path)
-    picks = pd.DataFrame({name: held[name] for name in ("x", "y", "z") if name in held})
-    low, high = (-np.inf, np.inf) if bounds is None else (bounds[:2], bounds[2:])
-    places = picks[["x", "y"]].to_numpy()
-    inside = np.isfinite(places) & (places >= low) & (places <= high)
-    chosen: pd.DataFrame = picks.loc[inside.all(axis=1)]
-    chosen.attrs = {"crs": stated or crs}
-    return chosen
-
-
-def _drawn(source: drivers.PointsSource) -> pd.DataFrame:
-    """Picks of a survey, file by file, so that the memory holds those alone that are drawn."""
-    lazy = source.to_dask()
-    parts = [_thinned(part.compute(scheduler="synchronous")) for part in lazy.partitions]
-    picks = pd.concat([part[["x", "y", "z"]] for part in parts], ignore_index=True)
-    picks.attrs = {
-        "crs": source.metadata.get("crs") or Recipe.load(Path(source._given)).crs,
-        "vertical_datum": source.metadata.get("vertical_datum"),
-        "picks": sum(part.attrs["picks"] for part in parts),
-    }
-    return picks
-
-
-def _thinned(picks: pd.DataFrame) -> pd.DataFrame:
-    """One pick of all within some metres."""
-    x, y = (picks[axis].to_numpy(np.float64) for axis in ("x", "y"))
-    some: pd.DataFrame = picks.iloc[thinned(x, y, _NEAR)] if len(picks) > _MANY else picks.copy()
-    some.attrs = {**picks.attrs, "picks": len(picks)}
-    return some

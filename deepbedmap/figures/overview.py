@@ -13,7 +13,8 @@ import numpy.typing as npt
 import xarray as xr
 from pyproj import CRS
 
-from deepbedmap import areas, rasters
+from deepbedmap import places as areas
+from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError
 from deepbedmap.figures.panels import (
     Panel,

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import xarray as xr
 from pyproj import CRS, Transformer
 
-from deepbedmap import areas, rasters
+from deepbedmap import places as areas
+from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError
 from deepbedmap.figures.cells import Axes, coarse, coast, in_plot_units, is_polar, unit_of
 from deepbedmap.figures.sheet import COLOURS, Kind, Scale, Sheet, counted, scale_of

@@ -21,7 +21,7 @@ import pygmt
 from pygmt.encodings import charset
 from pygmt.exceptions import GMTError
 
-from deepbedmap import repository
+from deepbedmap import files
 from deepbedmap.errors import Fault, InvalidDataError
 
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".tif", ".eps")
@@ -383,7 +383,7 @@ def _save(figure: pygmt.Figure, path: Path) -> None:
     # GMT takes a '+' or a space of a path for its own.
     suffix = path.suffix.lower()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="figure") as folder, repository.beside(path) as part:
+    with tempfile.TemporaryDirectory(prefix="figure") as folder, files.beside(path) as part:
         image = Path(folder) / f"figure{'.png' if suffix == '.svg' else suffix}"
         figure.savefig(image, dpi=300 if suffix == ".svg" else 150, crop="+m0.2c")
         if suffix == ".svg":

@@ -12,15 +12,20 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from deepbedmap.errors import Fault, InvalidDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from torch import Tensor
 
 
 @contextmanager

@@ -6,13 +6,19 @@ The parameters carry the names of the published weights (``conv_on_X``, ``conv_l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from torch import Tensor
 
 NEGATIVE_SLOPE = 0.2
 """Slope of every leaky rectified linear unit below zero."""
@@ -318,3 +324,13 @@ def without_autocast(device: torch.device) -> torch.autocast:
     """Context in which all is computed in the dtype that it has, inside of autocast too."""
     kind = device.type if torch.amp.is_autocast_available(device.type) else "cpu"
     return torch.autocast(kind, enabled=False)
+
+
+def initialise(module: nn.Module) -> None:
+    """He's normal distribution times 0.1, and biases of zero, as the original was started."""
+    # A network that a checkpoint is to fill has no values; to ask for some loads half of torch.
+    if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.is_meta:
+        fan_in = math.prod(module.weight.shape[1:])
+        nn.init.normal_(module.weight, std=0.1 * math.sqrt(2 / fan_in))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

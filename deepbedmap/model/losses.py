@@ -12,10 +12,13 @@ cells were surveyed. Where no cell was, nothing differs, and every measure is th
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONTENT_WEIGHT = 1e-2
 ADVERSARIAL_WEIGHT = 2e-2

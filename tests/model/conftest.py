@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepbedmap.inputs import Inputs
+from deepbedmap.tiles import Inputs
 
 
 @pytest.fixture(autouse=True)

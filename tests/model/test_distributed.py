@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
+from support import tiny
+from support.processes import start_two
 from torch import nn
 
 from deepbedmap.errors import InvalidDataError
@@ -31,23 +29,6 @@ SETTINGS = {
 }
 
 
-def _start(program: str, *arguments: str, **environment: str) -> list[subprocess.Popen[str]]:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    return [
-        subprocess.Popen(
-            [sys.executable, program, *arguments],
-            env=os.environ | group | {"RANK": str(rank), "LOCAL_RANK": str(rank)} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-
-
 def _finish(processes: list[subprocess.Popen[str]]) -> None:
     for process in processes:
         told, said = process.communicate(timeout=120)
@@ -62,7 +43,7 @@ def _rows(out: Path) -> list[dict[str, Any]]:
 
 def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> None:
     two, one = tmp_path / "two", tmp_path / "one"
-    processes = _start(tiny.__file__, str(two), TINY=json.dumps(SETTINGS), PRECISE="1")
+    processes = start_two(tiny.__file__, str(two), TINY=json.dumps(SETTINGS), PRECISE="1")
     start = {
         name: weight.clone() for name, weight in tiny.precise()["generator"].named_parameters()
     }

@@ -1,0 +1,160 @@
+"""What a fetch would do, file by file: sizes, free disk space, logins and files to be requested."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rich.filesize import decimal
+
+from deepbedmap.download import attempts, earthdata
+from deepbedmap.download.choosing import choose_files, without_password
+from deepbedmap.download.partial import Notes, part_of
+from deepbedmap.download.receipts import Receipt
+from deepbedmap.errors import DownloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from deepbedmap.download.choosing import WantedFile
+    from deepbedmap.registry.listing import Registry
+
+logger = logging.getLogger(__name__)
+
+State = Literal["in place", "unpack", "fetch", "go on", "login", "manual"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What :func:`fetch` would do for one file.
+
+    Attributes
+    ----------
+    citekey, path
+        The dataset, and where the file lands.
+    url
+        Where it would come from; None if a person must get it.
+    bytes
+        Its size; None if that is not known.
+    there
+        How many bytes of it have come already.
+    state
+        ``"in place"``; ``"unpack"``: the archive is there; ``"fetch"``; ``"go on"`` with the bytes
+        that are there; ``"login"``: fetch it with a login of NASA's Earthdata; ``"manual"``: a
+        person must get it.
+    remedy
+        For those that a person must get: how.
+    """
+
+    citekey: str
+    path: Path
+    url: str | None
+    bytes: int | None
+    there: int
+    state: State
+    remedy: str | None = None
+
+
+def plan(
+    names: str | Iterable[str] = (),
+    *,
+    registry: Registry | None = None,
+    data_dir: str | Path | None = None,
+    bounds: Sequence[float] | None = None,
+) -> list[Planned]:
+    """Say what :func:`fetch` would do, file by file; open no connection and change nothing.
+
+    Files that are there are taken for right: :func:`verify` reads them.
+
+    Parameters
+    ----------
+    names, registry, data_dir, bounds
+        As of :func:`fetch`.
+
+    Raises
+    ------
+    MissingDataError, InvalidDataError, ValueError
+        As of :func:`fetch`.
+    """
+    wanted, left_out = choose_files(names, bounds, registry, data_dir)
+    for line in left_out:
+        logger.warning("%s", line)
+    return [_planned(item) for item in wanted]
+
+
+def amount(sizes: Iterable[int | None]) -> str:
+    """Say how much files are together, some of which may be of unknown size.
+
+    Examples
+    --------
+    >>> amount([1_200_000, 300_000, None])
+    '3 files, 1.5 MB and 1 of unknown size'
+    """
+    sizes = [*sizes]
+    known = [size for size in sizes if size is not None]
+    unknown = len(sizes) - len(known)
+    text = f"{len(sizes)} file{'' if len(sizes) == 1 else 's'}"
+    if known:
+        text += f", {decimal(sum(known))}"
+    if unknown:
+        text += f" and {unknown} of unknown size" if known else " of unknown size"
+    return text
+
+
+def _planned(item: WantedFile) -> Planned:
+    size, there = transfer_size(item)
+    url = without_password(item.file.urls[0]) if item.can_be_fetched else None
+    state: State = "go on" if there else "fetch"
+    remedy = None
+    if item.is_complete and (item.target.is_file() or Receipt.read(item.target)):
+        state = "in place"
+    elif item.is_packed:
+        state = "unpack"
+    elif url is None:
+        state, remedy = "manual", item.dataset.how_to_ask(item.file.filename)
+    elif item.file.access == "earthdata" and any(map(earthdata.takes_login, item.file.urls)):
+        state = "login"
+    return Planned(item.dataset.citekey, item.target, url, size, there, state, remedy)
+
+
+def transfer_size(item: WantedFile) -> tuple[int | None, int]:
+    """Return the size of what is to be fetched, if that is known, and how much of it is there."""
+    for url in item.file.urls:
+        part = part_of(place := item.place(url))
+        if part.is_file():
+            notes = Notes.read(place)
+            size = item.file.bytes if place == item.target else None
+            return size or (notes.length if notes else None), part.stat().st_size
+    inside = item.file.urls and item.is_inside(item.file.urls[0])
+    return None if inside else item.file.bytes, 0
+
+
+def announce_transfers(todo: list[WantedFile], again: bool) -> None:
+    """Say how much is to come, and refuse what the disk has no room for."""
+    coming = [item for item in todo if item.can_be_fetched and (again or not item.is_packed)]
+    if not coming:
+        return
+    needs: dict[Path, list[int | None]] = defaultdict(list)
+    for item in coming:
+        size, there = transfer_size(item)
+        needs[item.folder].append(None if size is None else max(0, size - there))
+    disks: dict[int, list[Path]] = defaultdict(list)
+    for folder in needs:
+        disks[_existing(folder).stat().st_dev].append(folder)
+    for folders in disks.values():
+        place, sizes = folders[0].parent, [size for folder in folders for size in needs[folder]]
+        need, free = sum(size or 0 for size in sizes), shutil.disk_usage(_existing(place)).free
+        logger.info("%s to fetch; %s free in %s", amount(sizes), decimal(free), place)
+        if need > max(0, free - attempts.SPARE):
+            raise DownloadError(
+                f"{place}: {need:,} bytes are to come, and the disk has {free:,} free (of which "
+                f"{attempts.SPARE:,} are kept); make room, or choose another folder"
+            )
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -1,0 +1,118 @@
+"""Test picks that lie inside or near the tiles or the picks that a model was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepbedmap.evaluation.trainings import require_crs_of_picks
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import pandas as pd
+
+    from deepbedmap.evaluation.trainings import Training
+
+BUFFER = 11_000.0
+"""Metres between test picks and whatever a model was trained on: a tile's width and its margin."""
+
+_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Test picks that a model may have learned from.
+
+    Attributes
+    ----------
+    within
+        Picks inside a training tile, or at the place of a training pick (to a metre).
+    near
+        Picks, those within included, that are not farther off than the buffer.
+    picks
+        All picks.
+    what
+        What they are near to.
+    """
+
+    within: int
+    near: int
+    picks: int
+    buffer: float
+    what: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.near:,} of {self.picks:,} test picks lie within {self.buffer / 1000:g} km of "
+            f"{self.what}, {self.within:,} of them inside"
+        )
+
+
+def find_leak(points: pd.DataFrame, training: Training, buffer: float = BUFFER) -> Leak | None:
+    """Find test picks at or near the places of a training.
+
+    Parameters
+    ----------
+    points
+        Test picks, columns x and y in metres, in the CRS of the training.
+    training
+        Its tiles and picks are looked at; what it does not say leaks nowhere.
+    buffer
+        Least distance in metres that is no leak.
+
+    Returns
+    -------
+    Leak or None
+        Of the tiles, or else of the picks. None where every pick is farther off.
+
+    Raises
+    ------
+    InvalidDataError
+        The training is in another CRS.
+    """
+    if buffer < 0:
+        raise ValueError(f"buffer {buffer} must not be negative")
+    x, y = (points[axis].to_numpy(np.float64) for axis in "xy")
+    if training.footprints is not None and len(training.footprints):
+        import shapely
+
+        require_crs_of_picks(points, training.footprints.crs, "training tiles")
+        tiles = shapely.union_all(training.footprints.geometry.to_numpy())
+        around = shapely.buffer(tiles, buffer, quad_segs=64)
+        found = []
+        for area in (tiles, around):
+            shapely.prepare(area)
+            found.append(int(shapely.intersects_xy(area, x, y).sum()))
+        if found[1]:
+            what = f"{len(training.footprints):,} training tiles"
+            return Leak(found[0], found[1], x.size, buffer, what)
+    if training.picks is not None and len(training.picks):
+        require_crs_of_picks(points, training.picks.attrs.get("crs"), "training picks")
+        distance = distance_to(points, training.picks)
+        if (near := int((distance <= buffer).sum())) > 0:
+            what = f"{len(training.picks):,} training picks"
+            return Leak(int((distance <= 1).sum()), near, x.size, buffer, what)
+    return None
+
+
+def distance_to(points: pd.DataFrame, picks: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Metres from each point (n,) to the nearest of some picks.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> distance_to(pd.DataFrame({"x": [0.0], "y": [4.0]}), pd.DataFrame({"x": [3.0], "y": [0.0]}))
+    array([5.])
+    """
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(picks[["x", "y"]].to_numpy(np.float64), balanced_tree=False, compact_nodes=False)
+    places = points[["x", "y"]].to_numpy(np.float64)
+    parts = [
+        tree.query(places[start : start + _AT_ONCE], workers=-1)[0]
+        for start in range(0, len(places), _AT_ONCE)
+    ]
+    return np.concatenate([np.empty(0), *parts])

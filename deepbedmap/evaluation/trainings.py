@@ -1,0 +1,195 @@
+"""Where a model was trained: tiles, picks and excluded areas, from the files that state them.
+
+These are training sets (Zarr), footprints of tiles, checkpoints, and picks of surveys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepbedmap.catalog import opening
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.provenance import parsed
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    import geopandas as gpd
+    import pandas as pd
+
+    from deepbedmap.rasters.lattice import Bounds
+
+Excluded = tuple[dict[str, Sequence[float]], float]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is known of where a model was trained.
+
+    Attributes
+    ----------
+    names
+        What this was read from.
+    footprints
+        Boxes of the tiles, those of validation included: they chose the model.
+    picks
+        Columns x, y, z in metres.
+    excluded
+        Boxes that the training left out, and metres around them.
+    sources
+        Files behind it, as :mod:`deepbedmap.citation` reads them.
+    """
+
+    names: tuple[str, ...] = ()
+    footprints: gpd.GeoDataFrame | None = None
+    picks: pd.DataFrame | None = None
+    excluded: Excluded | None = None
+    sources: list[Any] = field(default_factory=list)
+
+
+def require_crs_of_picks(points: pd.DataFrame, crs: Any, what: str) -> None:
+    """Raise InvalidDataError if ``crs`` differs from that of the test picks; None always passes."""
+    from pyproj import CRS
+
+    from deepbedmap.rasters.reference import same_crs
+
+    own = points.attrs.get("crs")
+    if own is None or crs is None:
+        return
+    picks_crs, other_crs = CRS.from_user_input(own), CRS.from_user_input(crs)
+    if not same_crs(picks_crs, other_crs):
+        raise InvalidDataError(
+            Fault(
+                what,
+                field="crs",
+                expected=f"{picks_crs.to_string()} as of the test picks",
+                found=other_crs.to_string(),
+                remedy="reproject one of the two",
+            )
+        )
+
+
+def open_training(path: str | os.PathLike[str]) -> Training:
+    """Read what a file says of a training.
+
+    Parameters
+    ----------
+    path
+        A training set (.zarr), footprints of tiles (.geojson, .gpkg), or a checkpoint
+        (.safetensors).
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    InvalidDataError
+        It cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingDataError(f"{path}: no such training set, footprints or checkpoint")
+    if path.suffix == ".zarr":
+        import geopandas as gpd
+        import shapely
+
+        from deepbedmap.tiles.storage import open_training_set
+
+        dataset = open_training_set(path)
+        edges = [dataset[name].to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")]
+        boxes = gpd.GeoDataFrame(geometry=shapely.box(*edges), crs=dataset.attrs.get("crs"))
+        provenance = parsed(dataset.attrs.get("provenance"))
+        return Training((path.name,), boxes, None, excluded_areas(provenance), _sources(provenance))
+    if path.suffix == ".safetensors":
+        header = _checkpoint_header(path)
+        excluded = excluded_areas(header.get("training_set") or {})
+        return Training((path.name,), None, None, excluded, _sources(header))
+    import geopandas as gpd
+
+    try:
+        boxes = gpd.read_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        expected = "footprints of tiles, as `deepbedmap tiles` writes them"
+        raise InvalidDataError(Fault(str(path), expected=expected, found=str(error))) from error
+    return Training((path.name,), boxes)
+
+
+def _checkpoint_header(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return parsed((file.metadata() or {}).get("deepbedmap"))
+    except (OSError, SafetensorError) as error:
+        expected = "a checkpoint"
+        raise InvalidDataError(Fault(str(path), expected=expected, found=str(error))) from error
+
+
+def _sources(provenance: Mapping[str, Any]) -> list[Any]:
+    sources = provenance.get("sources")
+    return [
+        {"role": "training", **source} if isinstance(source, dict) else source
+        for source in (sources if isinstance(sources, list) else [])
+    ]
+
+
+def excluded_areas(training_set: Any) -> Excluded | None:
+    """Boxes that a training left out, and metres around them; None where it states none."""
+    try:
+        excluded = training_set["excluded"]
+        areas: dict[str, Sequence[float]] = {
+            str(name): [float(edge) for edge in box] for name, box in excluded["areas"].items()
+        }
+        around = float(excluded["buffer"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return (areas, around) if areas and all(len(box) == 4 for box in areas.values()) else None
+
+
+def join_trainings(trainings: Iterable[Training]) -> Training:
+    """All that is known of a training, from several files."""
+    import pandas as pd
+
+    parts = list(trainings)
+    boxes = [part.footprints for part in parts if part.footprints is not None]
+    picks = [part.picks for part in parts if part.picks is not None]
+    for other in picks[1:]:
+        require_crs_of_picks(picks[0], other.attrs.get("crs"), "training picks")
+    known = None
+    if picks:
+        known = pd.concat([part[["x", "y", "z", "line"]] for part in picks], ignore_index=True)
+        known.attrs = picks[0].attrs | {
+            "sources": [s for part in picks for s in part.attrs.get("sources") or ()]
+        }
+    return Training(
+        tuple(name for part in parts for name in part.names),
+        pd.concat(boxes, ignore_index=True) if boxes else None,
+        known,
+        next((part.excluded for part in parts if part.excluded is not None), None),
+        [source for part in parts for source in part.sources],
+    )
+
+
+def read_training(entries: Iterable[str], bounds: Bounds | None = None) -> Training:
+    """Read what is known of a training: tiles, footprints, checkpoints, or picks of surveys.
+
+    Parameters
+    ----------
+    entries
+        As of :func:`read_picks`, or as of :func:`deepbedmap.evaluation.open_training`.
+    bounds
+        Picks of surveys within this box alone.
+    """
+    parts = []
+    for entry in entries:
+        if Path(entry).suffix in (".zarr", ".geojson", ".gpkg", ".safetensors"):
+            parts.append(open_training(entry))
+        else:
+            parts.append(
+                Training((Path(entry).name,), picks=opening.read_picks(entry, bounds=bounds))
+            )
+    return join_trainings(parts)

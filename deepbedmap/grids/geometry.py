@@ -1,0 +1,240 @@
+"""The extent of a grid: its region, its cells and nodes, and its attributes.
+
+Cells are pixel-registered: coordinates are cell centres. The nodes at which the spline is
+solved are the corners of the cells.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pygmt
+import xarray as xr
+from pyproj import CRS
+
+from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.points.combining import name_of, require_finite
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import pandas as pd
+
+    from deepbedmap.rasters.lattice import Bounds
+
+# A pick on the edge between two cells belongs to the one east and north of it. Without this shift
+# (in cells) blockmedian and surface round such picks differently, and surface drops some of them.
+_TIE = 1e-6
+_METRES = 50  # spacing at which a grid of places like degrees would have next to no cells
+Floats = npt.NDArray[np.float64]
+
+
+def region_of(points: pd.DataFrame, increment: float = 250) -> Bounds:
+    """Bounds of points as ``gmt info -Is<increment>`` rounds them.
+
+    That is outward to whole increments, and on to dimensions with small factors, which GMT's
+    solver likes.
+
+    Parameters
+    ----------
+    points
+        Columns ``x`` and ``y``, metres.
+    increment
+        Metres.
+
+    Returns
+    -------
+    tuple
+        xmin, ymin, xmax, ymax in the CRS of the points. Points on one line along x or y get at
+        least one increment on either side of it.
+
+    Raises
+    ------
+    InvalidDataError
+        No points, coordinates that are not finite, or all points at one place.
+
+    Examples
+    --------
+    >>> region_of(pd.DataFrame({"x": [100, 1000], "y": [0, 990]}))
+    (0.0, 0.0, 1250.0, 1250.0)
+    """
+    if increment <= 0:
+        raise ValueError(f"increment must be positive, not {increment}")
+    if points.empty:
+        raise InvalidDataError(_fault(points, "at least one point", "none", "check the survey"))
+    require_finite(points, "x", "y")
+    corners = np.array([[points[axis].min(), points[axis].max()] for axis in ("x", "y")], float).T
+    if (corners[0] == corners[1]).all():
+        raise InvalidDataError(
+            _fault(
+                points,
+                "points that span an area",
+                f"all {len(points)} at x = {corners[0, 0]:g}, y = {corners[0, 1]:g}",
+                "check the columns, or state the region",
+            )
+        )
+    xmin, xmax, ymin, ymax = pygmt.info(
+        data=corners, spacing=f"s{increment:.10g}", verbose="q"
+    ).tolist()
+    if xmin == xmax:
+        xmin, xmax = xmin - increment, xmax + increment
+    if ymin == ymax:
+        ymin, ymax = ymin - increment, ymax + increment
+    return xmin, ymin, xmax, ymax
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The cells of a grid, and their corners: the nodes that the spline is solved at.
+
+    Attributes
+    ----------
+    bounds
+        Outer edges (xmin, ymin, xmax, ymax).
+    spacing
+        Width of a cell in metres.
+    """
+
+    bounds: Bounds
+    spacing: float
+
+    @classmethod
+    def of(cls, points: pd.DataFrame, spacing: float, region: Bounds | None) -> Lattice:
+        """Give the cells that picks are gridded on, once these are checked.
+
+        Parameters, and errors, are those of :func:`grid_points`.
+        """
+        if len(points) < 4:
+            raise InvalidDataError(
+                _fault(
+                    points, "at least 4 points", str(len(points)), "add picks, or check the filters"
+                )
+            )
+        require_finite(points, "x", "y", "z")
+        lattice = cls(region_of(points, spacing) if region is None else region, spacing)
+        _require_metres(points, spacing)
+        xmin, ymin, xmax, ymax = lattice.bounds
+        for extent in (xmax - xmin, ymax - ymin):
+            cells = extent / spacing if spacing > 0 else 0
+            if cells < 0.5 or abs(cells - round(cells)) > 1e-6:
+                raise ValueError(
+                    f"a region {extent:g} m wide is no whole number of cells of {spacing:g} m"
+                )
+        return lattice
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of cells; there is one more of nodes either way."""
+        xmin, ymin, xmax, ymax = self.bounds
+        return round((ymax - ymin) / self.spacing), round((xmax - xmin) / self.spacing)
+
+    def holds(self, points: pd.DataFrame) -> pd.Series[bool]:
+        """Which picks lie inside; InvalidDataError if none does."""
+        xmin, ymin, xmax, ymax = self.bounds
+        inside = points["x"].between(xmin, xmax) & points["y"].between(ymin, ymax)
+        if not inside.any():
+            raise InvalidDataError(
+                _fault(
+                    points,
+                    f"points in the region {self.bounds}",
+                    "none",
+                    "check the region and its CRS",
+                )
+            )
+        return inside
+
+    def locate(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """Picks' places in cells: 0 is the first node, and cell (0, 0) lies between 0 and 1."""
+        # GMT's surface keeps coordinates in single precision, which for polar metres is up to
+        # 0.25 m.
+        xmin, ymin = self.bounds[:2]
+        rows, columns = self.shape
+        across, along = (
+            ((np.asarray(values, np.float64) - edge) / self.spacing + _TIE).clip(max=count - _TIE)
+            for values, edge, count in ((x, xmin, columns), (y, ymin, rows))
+        )
+        return across, along
+
+    def raster(self, values: Any, name: str) -> xr.DataArray:
+        """Give values by (row, column) the coordinates of the cells' centres."""
+        xmin, ymin = self.bounds[:2]
+        rows, columns = self.shape
+        return xr.DataArray(
+            values,
+            {
+                "y": ymin + (np.arange(rows) + 0.5) * self.spacing,
+                "x": xmin + (np.arange(columns) + 0.5) * self.spacing,
+            },
+            dims=("y", "x"),
+            name=name,
+        )
+
+    def parameters(self, tension: float, max_gap: int, points: int) -> dict[str, Any]:
+        """What a grid's provenance says of how it was made."""
+        return {
+            "spacing": self.spacing,
+            "tension": tension,
+            "max_gap": max_gap,
+            "region": [float(edge) for edge in self.bounds],
+            "points": points,
+        }
+
+
+def describe(
+    grid: xr.DataArray, points: pd.DataFrame, method: str, parameters: dict[str, Any]
+) -> xr.DataArray:
+    """Give a grid of picks its attributes and its CRS."""
+    datum = points.attrs.get("vertical_datum")
+    above_ellipsoid = datum == "ellipsoid"
+    grid.attrs = {
+        # CF keeps the word altitude for heights above the geoid.
+        "standard_name": "height_above_reference_ellipsoid"
+        if above_ellipsoid
+        else "bedrock_altitude",
+        "long_name": "bed elevation",
+        "units": "m",
+        "vertical_datum": datum or "unknown",
+        "registration": "pixel",
+        "provenance": json.dumps(
+            {
+                "sources": points.attrs.get("sources") or [],
+                "method": method,
+                "parameters": parameters,
+                "versions": {
+                    "gmt": pygmt.clib.__gmt_version__,
+                    "pygmt": metadata.version("pygmt"),
+                    "deepbedmap": metadata.version("deepbedmap"),
+                },
+            }
+        ),
+    }
+    crs = points.attrs.get("crs")
+    if crs is None:
+        grid.attrs["crs"] = "unknown"
+        return grid
+    located: xr.DataArray = grid.rio.write_crs(crs).rio.write_coordinate_system()
+    return located
+
+
+def _require_metres(points: pd.DataFrame, spacing: float) -> None:
+    crs = points.attrs.get("crs")
+    known = CRS.from_user_input(crs) if crs else None
+    degrees = {"x": 360, "y": 90}
+    if known is not None and known.is_geographic:
+        found = f"degrees ({known.to_string()})"
+    elif spacing >= _METRES and all(
+        points[axis].abs().max() <= most for axis, most in degrees.items()
+    ):
+        found = "no x beyond 360 and no y beyond 90, as in degrees"
+    else:
+        return
+    raise InvalidDataError(_fault(points, "x and y in metres", found, "project the picks first"))
+
+
+def _fault(points: pd.DataFrame, expected: str, found: str, remedy: str) -> Fault:
+    return Fault(name_of(points), expected=expected, found=found, remedy=remedy)

@@ -1,0 +1,31 @@
+from .continent import make_dem as make_dem
+from .domain import bands as bands
+from .domain import least_memory as least_memory
+from .domain import refine_band as refine_band
+from .predicting import Precision as Precision
+from .predicting import Reader as Reader
+from .predicting import autocasts as autocasts
+from .predicting import predict as predict
+from .predicting import reader as reader
+from .predicting import window as window
+from .preparing import SUFFIXES as SUFFIXES
+from .refining import QUALITY as QUALITY
+from .refining import ZOOM as ZOOM
+from .refining import Block as Block
+
+__all__ = [
+    "QUALITY",
+    "SUFFIXES",
+    "ZOOM",
+    "Block",
+    "Precision",
+    "Reader",
+    "autocasts",
+    "bands",
+    "least_memory",
+    "make_dem",
+    "predict",
+    "reader",
+    "refine_band",
+    "window",
+]

@@ -1,0 +1,174 @@
+"""From refined rows to products: sources and identity, all layers on one lattice, the files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepbedmap import __version__
+from deepbedmap.model import checkpoints as saved
+from deepbedmap.model.prediction.preparing import ROLES, rasters_by_name
+from deepbedmap.provenance import registry_commit
+from deepbedmap.tiles.inputs import RESOLUTION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    import xarray as xr
+
+    from deepbedmap.files.resumable import Parts
+    from deepbedmap.model.prediction.bed_store import BedStore, Refinement
+    from deepbedmap.progress import Tell
+
+_FORMAT = 1  # of the work folder: that of another one is not gone on with
+
+
+def sources_of_product(
+    rasters_by_role: Mapping[str, xr.DataArray], outline: Any, files: Iterable[Path]
+) -> list[dict[str, Any]]:
+    """What the product is made of, as :mod:`deepbedmap.citation` reads it; each file read once."""
+    from deepbedmap import rasters
+    from deepbedmap.provenance import describe_file
+
+    def path_of(raster: xr.DataArray) -> Path | None:
+        source = raster.encoding.get("source")
+        return Path(source) if source and Path(source).exists() else None
+
+    places: list[tuple[str, Path | None]] = [
+        (role, path_of(raster)) for role, raster in rasters_by_role.items()
+    ]
+    if isinstance(outline, str | os.PathLike):
+        places.append(("grounding line", Path(outline)))
+    unique = dict.fromkeys(path for _, path in places if path is not None)
+    with ThreadPoolExecutor(4) as pool:
+        told = pool.map(partial(describe_file, role=""), unique)
+        described = dict(zip(unique, told, strict=True))
+    sources = []
+    for role, path in places:
+        if path is not None:
+            sources.append(described[path] | {"role": role})
+            continue
+        raster = rasters_by_role[role]
+        source = {"role": role, "file": Path(rasters.name_of(raster)).name}
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            source["sources"] = json.loads(raster.attrs["provenance"])["sources"]
+        sources.append(source)
+    return sources + [saved.describe(file) for file in files]
+
+
+def identity_of(
+    work: Refinement, sources: Sequence[dict[str, Any]], rasters_by_role: Mapping[str, xr.DataArray]
+) -> dict[str, Any]:
+    """What the refined bed depends on."""
+    roles = {ROLES[name] for name in rasters_by_name(work.inputs)}
+    return {
+        "format": _FORMAT,
+        "sources": [source for source in sources if source["role"] in {*roles, "checkpoint"}],
+        "rasters": {role: _digest(rasters_by_role[role]) for role in sorted(roles)},
+        "bounds": work.bounds,
+        "autocast": work.autocast,
+    }
+
+
+def _digest(raster: xr.DataArray) -> list[Any]:
+    """What tells a raster from others, beside the checksum of the file that it is read from."""
+    from deepbedmap import rasters
+
+    bands = raster[raster.dims[0]].to_numpy().tolist() if raster.ndim == 3 else [raster.name]
+    said = [raster.shape, rasters.bounds_of(raster), sorted(map(repr, raster.attrs.items())), bands]
+    if "source" in raster.encoding:
+        return said
+    if raster.chunks is not None:
+        return [*said, raster.data.name]
+    values = np.ascontiguousarray(raster.to_numpy())
+    return [*said, hashlib.sha256(values.data).hexdigest()]
+
+
+def assemble_layers(
+    store: BedStore,
+    work: Refinement,
+    sources: Sequence[dict[str, Any]],
+    others: Mapping[str, xr.DataArray],
+) -> xr.Dataset:
+    """All layers on the cells of the bed, lazily."""
+    import xarray as xr
+
+    from deepbedmap import products, rasters
+
+    xmin, _, _, ymax = work.bounds
+    rows, columns = store.shape
+    axes = {
+        "y": ymax - RESOLUTION * (np.arange(rows) + 0.5),
+        "x": xmin + RESOLUTION * (np.arange(columns) + 0.5),
+    }
+    prior, surface, filler = work.inputs.prior, work.inputs.surface, work.inputs.surface_filler
+    crs, datum = rasters.require_crs(prior), prior.attrs.get("vertical_datum") or "unknown"
+
+    def layer(path: Path, **attributes: str) -> xr.DataArray:
+        cells = xr.DataArray(store.read(path), axes, ("y", "x"), "bed", attributes)
+        placed: xr.DataArray = cells.rio.write_crs(crs)
+        return placed
+
+    beds = [layer(path, vertical_datum=datum) for path in store.beds]
+    layers: dict[str, Any] = dict(others) | {"quality": layer(store.quality)}
+    layers.pop("bathymetry", None)
+    if filler is not None:
+        first, second = (products.assemble(beds[0], each)["surface"] for each in (surface, filler))
+        surface = first.fillna(second).assign_attrs(first.attrs)
+    if "geoid" in others:
+        layers["geoid"] = _on_lattice(others["geoid"], beds[0])
+    if len(beds) > 1:
+        layers["members"] = xr.concat(beds, "realization")
+    return products.assemble(
+        beds[0],
+        surface,
+        **layers,
+        provenance={
+            "sources": list(sources),
+            "registry_commit": registry_commit(),
+            "version": __version__,
+            "bounds": work.bounds,
+            "precision": ["bfloat16" if each else "float32" for each in work.autocast],
+        },
+    )
+
+
+def _on_lattice(geoid: xr.DataArray, bed: xr.DataArray) -> xr.DataArray:
+    """Height of a geoid, which may be in degrees, at the centres of the bed's cells."""
+    from deepbedmap import rasters
+
+    if rasters.same_crs(rasters.require_crs(geoid), rasters.require_crs(bed)):
+        return geoid
+    nowhere = (0 * bed.fillna(0)).assign_attrs(vertical_datum=(name := "EIGEN-6C4"))
+    return rasters.convert_datum(nowhere, "ellipsoid", {name: geoid.drop_attrs(deep=False)})
+
+
+def add_provenance(dataset: xr.Dataset, **said: Any) -> None:
+    """Put more into the provenance."""
+    dataset.attrs["provenance"] = json.dumps(json.loads(dataset.attrs["provenance"]) | said)
+
+
+def publish(
+    dataset: xr.Dataset, paths: Sequence[Path], parts: Parts, progress: Tell | None
+) -> list[Path]:
+    """Write the products; the first takes the work folder with it."""
+    from deepbedmap import products
+
+    for path in (*paths[1:], first := parts.folder / paths[0].name):
+
+        def tell(done: int, total: int, path: Path = path) -> None:
+            if progress is not None:
+                progress(done, total, f"writing {path.name}")
+
+        products.write(dataset, path, progress=tell)
+    parts.publish(first)
+    return list(paths)

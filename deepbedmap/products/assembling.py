@@ -1,0 +1,327 @@
+"""Assemble a product: bed, surface, thickness, mask and geoid on the lattice of the bed.
+
+Layers are lazy, in dask's chunks, so that a continent is never held in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import dask.array
+import numpy as np
+import xarray as xr
+
+from deepbedmap import __version__, rasters
+from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.products.attributes import (
+    ATTRIBUTES,
+    HEIGHTS,
+    LONG_NAMES,
+    MASK,
+    ORDER,
+    REFERENCES,
+    SOURCE,
+    UNKNOWN,
+    height_attributes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    import numpy.typing as npt
+
+WINDOW = 1024  # cells a side of what is computed at once, at least; of a chunk of Zarr
+
+
+def assemble(
+    bed: xr.DataArray,
+    surface: xr.DataArray | None = None,
+    *,
+    thickness: xr.DataArray | None = None,
+    mask: xr.DataArray | None = None,
+    geoid: xr.DataArray | None = None,
+    quality: xr.DataArray | None = None,
+    source: xr.DataArray | None = None,
+    members: xr.DataArray | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    title: str = "Bed elevation by a super-resolution network",
+    summary: str | None = None,
+    institution: str | None = None,
+    history: str | None = None,
+) -> xr.Dataset:
+    """Put a bed together with what belongs to it; nothing is read or computed yet.
+
+    Parameters
+    ----------
+    bed
+        Bed elevation (y, x) in metres, NaN where it is not known; of an ensemble, its first member.
+    surface
+        Ice surface elevation (y, x) in metres, on the vertical datum of the bed.
+    thickness
+        Ice thickness (y, x) in metres, which counts on floating ice alone.
+    mask
+        (y, x), values of :data:`MASK`.
+    geoid
+        Height (y, x) of the geoid above the ellipsoid, in metres.
+    quality, source
+        (y, x), bits of :data:`QUALITY` and values of :data:`SOURCE`, on the lattice of the bed. By
+        default every bed is the network's.
+    members
+        (realization, y, x), on the lattice of the bed: all predictions of an ensemble.
+    provenance
+        Of what the bed was made; its ``sources`` are described by
+        :func:`deepbedmap.provenance.describe_file`. By default what the bed's attribute says.
+    title, summary, institution, history
+        CF's global attributes. No time stands in the default history, so that the same bed gives
+        the same file.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``bed`` and, of what is given, ``surface``, ``thickness``, ``geoid`` (float32 metres),
+        ``mask``, ``quality`` and ``source`` (uint8), all (y, x), in dask's chunks, with CF's
+        attributes. Surface, thickness and geoid of other cells are interpolated bilinearly at the
+        centres of the bed's, a mask takes the nearest value. ``thickness`` is surface less bed on
+        land; 0 in the sea and on ice-free land; on floating ice it is the one that is given, NaN
+        without one. Without a mask all is taken for grounded ice.
+
+        Of an ensemble: ``bed_members`` (realization, y, x), ``bed_mean`` and
+        ``bed_standard_deviation`` (of the sample, n - 1; at least two members), NaN where a member
+        is; and ``bed_error``, which is that standard deviation.
+
+    Raises
+    ------
+    InvalidDataError
+        A layer has no CRS, or another CRS or vertical datum than the bed, or covers nothing of it;
+        quality, source or members stand on other cells.
+
+    Examples
+    --------
+    >>> axes = {"y": [375.0, 125.0], "x": [125.0, 375.0]}
+    >>> bed = xr.DataArray([[-800.0, -810.0], [-790.0, 20.0]], axes, ("y", "x"))
+    >>> bed = bed.assign_attrs(vertical_datum="EIGEN-6C4").rio.write_crs("EPSG:3031")
+    >>> product = assemble(bed, bed + 900, provenance={"sources": []})
+    >>> list(product), product["thickness"].values.tolist()
+    (['bed', 'surface', 'thickness', 'source'], [[900.0, 900.0], [900.0, 900.0]])
+    """
+    crs = rasters.require_crs(bed)
+    rasters.bounds_of(bed)  # which says what is wrong with its axes
+    given = bed
+    bed = _chunked(bed.transpose("y", "x"))
+    layers = {"bed": _plain(bed, bed)}
+    if surface is not None:
+        rasters.require_same_reference(given, surface)
+        layers["surface"] = placed(surface, bed)
+    if mask is not None:
+        layers["mask"] = _placed_mask(mask, bed)
+    if surface is not None:
+        floating = None if thickness is None else placed(thickness, bed)
+        layers["thickness"] = thickness_of(
+            layers["bed"], layers["surface"], layers.get("mask"), floating
+        )
+    if geoid is not None:
+        layers["geoid"] = placed(geoid, bed)
+    if members is not None:
+        layers |= _ensemble(members, bed)
+    if source is None:
+        layers["source"] = layers["bed"].notnull() * SOURCE["network"]
+    else:
+        layers["source"] = _plain(source, bed)
+    layers["source"] = layers["source"].astype(np.uint8)
+    if quality is not None:
+        layers["quality"] = _plain(quality, bed).astype(np.uint8)
+
+    dataset = xr.Dataset({name: layers[name] for name in ORDER if name in layers})
+    datums = {"surface": given if surface is None else surface}
+    for name, layer in dataset.data_vars.items():
+        layer.attrs = {"long_name": LONG_NAMES[str(name)], **ATTRIBUTES.get(str(name), {})}
+        if name in HEIGHTS:
+            layer.attrs |= height_attributes(str(name), datums.get(str(name), given))
+    ancillary = [name for name in ("bed_error", "source", "quality") if name in dataset]
+    dataset["bed"].attrs["ancillary_variables"] = " ".join(ancillary)
+    if members is not None:
+        count = members.sizes["realization"]
+        dataset["realization"] = xr.Variable(
+            "realization",
+            np.arange(count, dtype=np.int32),
+            {"standard_name": "realization", "long_name": "member of the ensemble", "units": "1"},
+        )
+        dataset["bed"].attrs["comment"] = (
+            f"realization 0 of {count}: one prediction, not the mean of the ensemble, which is "
+            "smoother than any bed"
+        )
+    made_of = given.attrs.get("provenance", "{}") if provenance is None else json.dumps(provenance)
+    dataset.attrs = {
+        "Conventions": "CF-1.11",
+        "title": title,
+        **({} if summary is None else {"summary": summary}),
+        **({} if institution is None else {"institution": institution}),
+        "source": f"deepbedmap {__version__}",
+        "history": history or f"put together by deepbedmap {__version__}",
+        "references": REFERENCES,
+        "provenance": made_of,
+    }
+    product: xr.Dataset = dataset.rio.write_crs(crs).rio.write_coordinate_system()
+    mapping = product["spatial_ref"].attrs
+    if mapping.get("grid_mapping_name") == "polar_stereographic":
+        # CF wants it, and pyproj leaves it out; a parallel stands on the side of its pole.
+        pole = math.copysign(90.0, mapping["standard_parallel"])
+        mapping.setdefault("latitude_of_projection_origin", pole)
+    return product
+
+
+def placed(
+    raster: xr.DataArray, bed: xr.DataArray, method: rasters.Method = "linear"
+) -> xr.DataArray:
+    """Give a raster at the centres of a bed's cells, lazily.
+
+    Parameters
+    ----------
+    raster
+        (y, x), of any cells.
+    bed
+        (y, x), whose chunks the result has too.
+    method
+        How it is interpolated where its cells are not the bed's.
+
+    Returns
+    -------
+    xarray.DataArray
+        (y, x), float32 where it is interpolated, NaN beyond the raster; without attributes.
+
+    Raises
+    ------
+    InvalidDataError
+        The raster has no CRS, or another one than the bed, or covers nothing of it.
+
+    Examples
+    --------
+    >>> axes = {"y": [375.0, 125.0], "x": [125.0, 375.0]}
+    >>> bed = xr.DataArray(np.zeros((2, 2)), axes, ("y", "x")).rio.write_crs("EPSG:3031")
+    >>> wide = {"y": [500.0, 0.0], "x": [0.0, 500.0]}
+    >>> geoid = xr.DataArray([[0.0, 40.0], [0.0, 40.0]], wide, ("y", "x"))
+    >>> placed(geoid.rio.write_crs("EPSG:3031"), bed).values.tolist()
+    [[10.0, 30.0], [10.0, 30.0]]
+    """
+    crs = rasters.require_crs(raster)
+    rasters.require_reference(rasters.name_of(raster), crs, None, bed)
+    bed = _chunked(bed.transpose("y", "x"))
+    if _shares_lattice(raster, bed):
+        return _plain(raster, bed)
+    ours, theirs = (np.reshape(rasters.bounds_of(each), (2, 2)) for each in (bed, raster))
+    if (ours[0] >= theirs[1]).any() or (theirs[0] >= ours[1]).any():
+        raise InvalidDataError(
+            Fault(
+                rasters.name_of(raster),
+                field="bounds",
+                expected=f"some of the bed's, {ours.ravel().tolist()}",
+                found=str(theirs.ravel().tolist()),
+            )
+        )
+    read = rasters.reader(raster)
+
+    def values(y: npt.NDArray[Any], x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        (found,) = read([(x, y)], method)
+        return np.array(found, np.float32)
+
+    axes = {dim: bed[dim].to_numpy() for dim in ("y", "x")}
+    y, x = (dask.array.from_array(axes[dim], chunks=bed.chunksizes[dim]) for dim in axes)  # type: ignore[no-untyped-call]
+    meta = np.empty((0, 0), np.float32)
+    # Aligned they are already: dask would warn of the many chunks that two axes make.
+    cells = dask.array.blockwise(  # type: ignore[no-untyped-call]
+        values, "ij", y, "i", x, "j", meta=meta, align_arrays=False
+    )
+    return xr.DataArray(cells, axes, ("y", "x"))
+
+
+def thickness_of(
+    bed: xr.DataArray,
+    surface: xr.DataArray,
+    mask: xr.DataArray | None = None,
+    floating: xr.DataArray | None = None,
+) -> xr.DataArray:
+    """Ice thickness on one lattice, in metres: see :func:`assemble`.
+
+    Parameters
+    ----------
+    bed, surface
+        Elevations (y, x), metres.
+    mask
+        Values of :data:`MASK`; without one all is grounded ice.
+    floating
+        Thickness of floating ice, metres.
+    """
+    thickness = surface - bed
+    if mask is not None:
+        free = mask.isin([MASK["ocean"], MASK["ice_free_land"]])
+        afloat = np.nan if floating is None else floating
+        thickness = thickness.where(mask != MASK["floating_ice"], afloat)
+        thickness = thickness.where(~free, 0).where(mask != UNKNOWN)
+    return thickness.astype(np.float32)
+
+
+def spread_of(members: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Mean and spread of an ensemble, by the names of their layers: see :func:`assemble`.
+
+    Parameters
+    ----------
+    members
+        Bed elevations (realization, y, x), metres; nothing is said of a single one.
+    """
+    if members.sizes["realization"] < 2:
+        return {}
+    mean = members.mean("realization", skipna=False, dtype=np.float64)
+    spread = members.std("realization", skipna=False, ddof=1, dtype=np.float64).astype(np.float32)
+    return {
+        "bed_mean": mean.astype(np.float32),
+        "bed_standard_deviation": spread,
+        "bed_error": spread.copy(),
+    }
+
+
+def _chunked(raster: xr.DataArray) -> xr.DataArray:
+    """The raster in chunks: its own, where it has some."""
+    return raster if raster.chunks else raster.chunk({"y": WINDOW, "x": WINDOW})
+
+
+def _plain(raster: xr.DataArray, bed: xr.DataArray) -> xr.DataArray:
+    """A raster on the bed's lattice, in its chunks, without what its file said."""
+    if not _shares_lattice(raster, bed):
+        raise InvalidDataError(
+            Fault(
+                rasters.name_of(raster),
+                expected=f"the {bed.sizes['y']} x {bed.sizes['x']} cells of the bed",
+                found=f"{raster.sizes['y']} x {raster.sizes['x']} others",
+                remedy="give it on the cells of the bed",
+            )
+        )
+    chunks = {dim: bed.chunksizes[dim] for dim in ("y", "x")}
+    raster = raster.transpose(..., "y", "x").chunk(chunks)
+    dtype = np.float32 if raster.dtype.kind == "f" else raster.dtype
+    axes = {"y": bed["y"].to_numpy(), "x": bed["x"].to_numpy()}
+    return xr.DataArray(raster.data.astype(dtype), axes, raster.dims)
+
+
+def _shares_lattice(raster: xr.DataArray, bed: xr.DataArray) -> bool:
+    cell = rasters.resolution_of(bed)
+    return all(
+        raster.sizes[dim] == bed.sizes[dim]
+        and np.allclose(raster[dim], bed[dim], rtol=0, atol=1e-6 * cell)
+        for dim in ("y", "x")
+    )
+
+
+def _placed_mask(mask: xr.DataArray, bed: xr.DataArray) -> xr.DataArray:
+    nearest = placed(mask, bed, "nearest")
+    return nearest.where(nearest.isin(list(MASK.values())), UNKNOWN).astype(np.uint8)
+
+
+def _ensemble(members: xr.DataArray, bed: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Members of an ensemble, and their mean and spread where there are several."""
+    if "realization" not in members.dims:
+        raise ValueError(f"members: expected (realization, y, x), found {members.dims}")
+    held = _plain(members.transpose("realization", "y", "x"), bed).chunk({"realization": 1})
+    return {"bed_members": held, **spread_of(held)}

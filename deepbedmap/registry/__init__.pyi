@@ -1,0 +1,33 @@
+from .attribution import Attribution as Attribution
+from .attribution import attribute as attribute
+from .attribution import sources_of as sources_of
+from .citation import STYLES as STYLES
+from .citation import Style as Style
+from .citation import cite as cite
+from .listing import Registry as Registry
+from .reading import SCHEMA_VERSION as SCHEMA_VERSION
+from .reading import load as load
+from .records import ARCHIVE_SUFFIXES as ARCHIVE_SUFFIXES
+from .records import BuiltFrom as BuiltFrom
+from .records import Dataset as Dataset
+from .records import File as File
+from .records import Paper as Paper
+from .records import Radar as Radar
+
+__all__ = [
+    "ARCHIVE_SUFFIXES",
+    "SCHEMA_VERSION",
+    "STYLES",
+    "Attribution",
+    "BuiltFrom",
+    "Dataset",
+    "File",
+    "Paper",
+    "Radar",
+    "Registry",
+    "Style",
+    "attribute",
+    "cite",
+    "load",
+    "sources_of",
+]

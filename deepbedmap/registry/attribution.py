@@ -1,0 +1,181 @@
+"""The datasets from which a file was made, according to its provenance."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
+from deepbedmap.provenance import FOLDER_SUFFIXES, provenance_fault, sha256_of, stated_sources
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from deepbedmap.registry.listing import Registry
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The datasets of which something was made.
+
+    Attributes
+    ----------
+    citekeys
+        Of the datasets, each once, in the order of the provenance.
+    faults
+        One for each source that no dataset of the registry can be named for. With any of these,
+        a list of the citekeys would be an incomplete citation.
+    """
+
+    citekeys: tuple[str, ...]
+    faults: tuple[Fault, ...] = ()
+
+
+def attribute(what: str | os.PathLike[str], registry: Registry) -> Attribution:
+    """Find the datasets behind a citekey, a file of the registry, or a file made of those.
+
+    A source belongs to the dataset whose citekey its provenance states; else to the one whose file
+    has its checksum; else to the only one that has a file of its name, unless the checksum which
+    the registry knows of that file is another. Nothing else is guessed.
+
+    Parameters
+    ----------
+    what
+        A citekey; the path of a grid, prediction, table of picks (.parquet), checkpoint, training
+        set (.zarr) or raw file; or the name of a file in the registry, which need not be here.
+    registry
+        Where the datasets are.
+
+    Raises
+    ------
+    InvalidDataError
+        There is a file, but it has no provenance and is none of the registry's; or its provenance
+        cannot be read.
+    MissingDataError
+        There is neither dataset nor file of this name.
+    """
+    name = os.fspath(what)
+    if name in registry:
+        return Attribution((name,))
+    path = Path(name)
+    files = _Files(registry)
+    if path.is_file() or (path.suffix in FOLDER_SUFFIXES and path.is_dir()):
+        return _attribute_file(path, files)
+    citekeys = files.by_name.get(name, {})
+    if len(citekeys) == 1:
+        return Attribution(tuple(citekeys))
+    raise MissingDataError(
+        str(
+            Fault(
+                name,
+                expected="a citekey, a file's name in the registry, or the path of a file",
+                found=f"files of {' and '.join(citekeys)}" if citekeys else "nothing of this name",
+                remedy="name the dataset"
+                if citekeys
+                else did_you_mean(name, [d.citekey for d in registry] + [*files.by_name]),
+            )
+        )
+    )
+
+
+def sources_of(path: str | os.PathLike[str], registry: Registry) -> list[str]:
+    """Citekeys of all that a file was made of, each once: see :func:`attribute`.
+
+    Raises
+    ------
+    InvalidDataError
+        Besides the cases of :func:`attribute`: a source that no dataset can be named for, since
+        the citation would silently miss it.
+    """
+    attribution = attribute(path, registry)
+    if attribution.faults:
+        raise InvalidDataError(*attribution.faults)
+    return list(attribution.citekeys)
+
+
+class _Files:
+    """The files of a registry, by checksum and by name."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.by_checksum: dict[str, set[str]] = {}
+        self.by_name: dict[str, dict[str, str | None]] = {}
+        for dataset in registry:
+            for file in dataset.files:
+                if file.sha256:
+                    self.by_checksum.setdefault(file.sha256, set()).add(dataset.citekey)
+                self.by_name.setdefault(file.filename, {})[dataset.citekey] = file.sha256
+                if file.unpacked:
+                    self.by_name.setdefault(file.unpacked, {})[dataset.citekey] = None
+
+    def dataset_of(self, source: dict[str, Any]) -> str | None:
+        """Citekey of a source's dataset; None where nothing says which it is."""
+        citekey, checksum, name = (
+            value if isinstance(value := source.get(key), str) else ""
+            for key in ("citekey", "sha256", "file")
+        )
+        if citekey in self.registry:
+            return citekey
+        named = {
+            candidate
+            for candidate, known in self.by_name.get(name, {}).items()
+            if not (known and checksum) or known == checksum
+        }
+        same = self.by_checksum.get(checksum, set())
+        found = (same & named or same) if same else set() if citekey else named
+        return found.pop() if len(found) == 1 else None
+
+
+def _attribute_file(path: Path, files: _Files) -> Attribution:
+    unreadable = None
+    try:
+        sources = stated_sources(path)
+    except InvalidDataError as error:
+        sources, unreadable = None, error
+    if sources is None:
+        # Raw files state nothing, and the suffixes of some are those of our own files.
+        checksum = sha256_of(path) if path.is_file() else None
+        citekey = files.dataset_of({"file": path.name, "sha256": checksum})
+        if citekey:
+            return Attribution((citekey,))
+        raise unreadable or InvalidDataError(
+            Fault(
+                str(path),
+                expected="a grid, prediction, table of picks or checkpoint that says what it was "
+                "made of, or a file of the registry",
+                found="no provenance, and neither name nor checksum of a file of the registry",
+            )
+        )
+    citekeys: dict[str, None] = {}
+    faults: dict[Fault, None] = {}
+    if not sources:
+        faults[provenance_fault(path, "at least one source", "none")] = None
+    pending = sources[::-1]
+    while pending:
+        source = pending.pop()
+        if not isinstance(source, dict):
+            faults[provenance_fault(path, "sources that are mappings", _source_label(source))] = (
+                None
+            )
+        elif isinstance(inner := source.get("sources"), list) and inner:
+            pending += inner[::-1]
+        elif citekey := files.dataset_of(source):
+            citekeys[citekey] = None
+        else:
+            expected = f"sources that {files.registry.path.name} knows"
+            remedy = "cite it by hand, or add it to the registry"
+            faults[provenance_fault(path, expected, _source_label(source), remedy)] = None
+    return Attribution(tuple(citekeys), tuple(faults))
+
+
+def _source_label(source: Any) -> str:
+    """Name a source in a few words; what stands in a file may be anything."""
+    if isinstance(source, dict):
+        said = {
+            key: source[key] for key in ("role", "citekey", "file", "sha256") if source.get(key)
+        }
+        text = " ".join(f"{key} {str(value)[:100]!r}" for key, value in said.items())
+        return text or "one without citekey, file and sha256"
+    return repr(source)[:100]

@@ -1,0 +1,143 @@
+"""Read a registry file, check it, and return its datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepbedmap import repository, schemas
+from deepbedmap.errors import InvalidDataError
+from deepbedmap.registry.entries import each_file, list_or_empty
+from deepbedmap.registry.faults import inconsistencies
+from deepbedmap.registry.listing import Registry
+from deepbedmap.registry.records import BuiltFrom, Dataset, File, Paper, Radar
+
+if TYPE_CHECKING:
+    from typing import Any
+
+SCHEMA_VERSION = 2
+"""Version of the registry's form that this release reads; ``data_list.yml`` says what changed."""
+
+
+def load(path: str | Path | None = None) -> Registry:
+    """Read a registry and check it.
+
+    Parameters
+    ----------
+    path
+        A registry file, or a folder with a ``data_list.yml``; None for the one that comes with
+        the package.
+
+    Raises
+    ------
+    InvalidDataError
+        Every fault with its file, line, entry, field, what was expected and what was found.
+    MissingDataError
+        There is no such file.
+
+    Examples
+    --------
+    >>> registry = load()
+    >>> len(registry), len(registry.files)
+    (52, 161)
+    >>> registry["King2016Rutford"].crs
+    'EPSG:3031'
+    """
+    path = repository.root() if path is None else Path(path)
+    if path.is_dir():
+        path = path / "data_list.yml"
+    document = _document(path)
+    faults = [*schemas.faults(document, "registry"), *inconsistencies(document)]
+    if faults:
+        raise InvalidDataError(*sorted(faults, key=lambda fault: fault.line or 0))
+    return Registry(path, [_dataset(entry) for entry in document.content["datasets"]])
+
+
+def _document(path: Path) -> schemas.Document:
+    """Read a registry; a bare list, the form before version 2, is its datasets."""
+    document = schemas.load(path)
+    if not isinstance(document.content, list):
+        return document
+    lines: dict[schemas.Place, int] = {("datasets", *at): n for at, n in document.lines.items()}
+    content = {"schema_version": SCHEMA_VERSION, "datasets": document.content}
+    return schemas.Document(path, content, {(): document.lines[()], **lines})
+
+
+def _dataset(entry: dict[str, Any]) -> Dataset:
+    doi = entry.get("doi") or {}
+    authors = tuple(list_or_empty(entry.get("authors")))
+    paper, radar, built_from = (entry.get(key) for key in ("paper", "radar", "built_from"))
+    bounds, epoch = entry.get("bounds"), entry.get("epoch")
+    return Dataset(
+        citekey=entry["citekey"],
+        title=entry["title"],
+        authors=authors,
+        year=entry.get("year"),
+        version=entry.get("version"),
+        status=entry.get("status"),
+        superseded_by=entry.get("superseded_by"),
+        publisher=entry.get("publisher"),
+        folder=entry["folder"],
+        location=entry.get("location"),
+        bounds=None if bounds is None else (bounds[0], bounds[1], bounds[2], bounds[3]),
+        resolution=_number(entry.get("resolution")),
+        survey_type=entry.get("survey_type"),
+        epoch=None if epoch is None else (epoch[0], epoch[1]),
+        doi_dataset=doi.get("dataset"),
+        doi_literature=doi.get("literature"),
+        paper=None
+        if paper is None
+        else Paper(
+            title=paper.get("title") or entry["title"],
+            authors=tuple(list_or_empty(paper.get("authors"))) or authors,
+            year=paper.get("year") or entry.get("year"),
+            journal=paper.get("journal"),
+            booktitle=paper.get("booktitle"),
+            publisher=paper.get("publisher"),
+            **{
+                field: None if paper.get(field) is None else str(paper[field])
+                for field in ("volume", "number", "pages")
+            },
+        ),
+        licence=entry.get("licence"),
+        crs=entry.get("crs"),
+        vertical_datum=entry.get("vertical_datum"),
+        units=entry.get("units"),
+        nodata=_number(entry.get("nodata")),
+        firn_correction=entry.get("firn_correction"),
+        radar=None
+        if radar is None
+        else Radar(
+            wave_speed=_number(radar.get("wave_speed")),
+            centre_frequency=_number(radar.get("centre_frequency")),
+            quality=radar.get("quality"),
+            pick_uncertainty=_number(radar.get("pick_uncertainty")),
+        ),
+        built_from=None
+        if built_from is None
+        else BuiltFrom(tuple(list_or_empty(built_from.get("surveys"))), built_from.get("until")),
+        overlaps_with=tuple(list_or_empty(entry.get("overlaps_with"))),
+        pipelines=tuple(list_or_empty(entry.get("pipelines"))),
+        files=tuple(
+            File(
+                filename=file["filename"],
+                url=file["url"],
+                sha256=file["sha256"],
+                mirrors=tuple(list_or_empty(file.get("mirrors"))),
+                member=file.get("member"),
+                unpacked=file.get("unpacked"),
+                bytes=file.get("bytes"),
+                access=file.get("access") or "open",
+                members=file.get("members"),
+                content_sha256=file.get("content_sha256"),
+                unpacked_sha256=file.get("unpacked_sha256"),
+            )
+            for _, file in each_file((), entry)
+        ),
+        instructions=entry.get("instructions"),
+        notes=entry.get("notes"),
+    )
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)

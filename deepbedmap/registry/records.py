@@ -1,0 +1,220 @@
+"""Records of the registry: a dataset, its files, its paper and its radar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a dataset.
+
+    Attributes
+    ----------
+    filename
+        Plain name under which it lands in the dataset's folder.
+    url
+        Where it comes from (http, https, ftp, file); None if a person must be asked.
+    sha256
+        Checksum of the file called ``filename``; None if not known.
+    mirrors
+        Further URLs of the same file, tried in order.
+    member
+        Path inside an archive; None for the archive's only file or, where only the URL is that of
+        an archive, the member called ``filename``.
+    unpacked
+        Where ``filename`` is that of an archive: the name under which its member lands.
+    bytes
+        Size of the file called ``filename``.
+    access
+        ``"open"``; ``"earthdata"``: a login of NASA's is needed; ``"manual"``: a person must do
+        what the dataset's ``instructions`` say.
+    members
+        Where ``filename`` is that of an archive: a pattern such as ``*.csv``; every member whose
+        plain name it fits lands in the folder under that name.
+    content_sha256
+        Where ``filename`` is that of an archive: checksum of what it holds, which decides where
+        its bytes have another checksum than ``sha256``, or that is not known; see
+        :meth:`deepbedmap.download.archives.Archive.content_sha256`.
+    unpacked_sha256
+        Checksum of the file called ``unpacked``.
+    """
+
+    filename: str
+    url: str | None
+    sha256: str | None
+    mirrors: tuple[str, ...] = ()
+    member: str | None = None
+    unpacked: str | None = None
+    bytes: int | None = None
+    access: str = "open"
+    members: str | None = None
+    content_sha256: str | None = None
+    unpacked_sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the file that pipelines and drivers read: out of the archive, if it is one."""
+        return self.unpacked or self.filename
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Every URL, in the order in which they are tried."""
+        return (() if self.url is None else (self.url,)) + self.mirrors
+
+
+@dataclass(frozen=True)
+class Radar:
+    """How a radar survey was measured and picked.
+
+    Attributes
+    ----------
+    wave_speed
+        Of the radar's wave in ice, in metres a microsecond.
+    centre_frequency
+        In MHz.
+    quality
+        What each quality code of the picks means, by code.
+    pick_uncertainty
+        Published uncertainty of the picks in metres.
+    """
+
+    wave_speed: float | None = None
+    centre_frequency: float | None = None
+    quality: dict[str, str] | None = None
+    pick_uncertainty: float | None = None
+
+
+@dataclass(frozen=True)
+class BuiltFrom:
+    """What a gridded product was made of: surveys (citekeys), and the last year of its data."""
+
+    surveys: tuple[str, ...] = ()
+    until: int | None = None
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What the citation of a dataset's paper needs, beside its DOI."""
+
+    title: str
+    authors: tuple[str, ...]
+    year: int | None
+    journal: str | None
+    booktitle: str | None
+    publisher: str | None
+    volume: str | None
+    number: str | None
+    pages: str | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One entry of the registry; None stands for what is not known.
+
+    Attributes
+    ----------
+    version
+        As its publisher calls it.
+    status
+        ``"active"``, ``"superseded"`` (by the dataset ``superseded_by``), ``"retired"`` (its
+        publisher no longer serves it) or ``"withdrawn"`` (it must not be used).
+    folder
+        ``"highres"``, ``"lowres"`` or ``"misc"``.
+    survey_type
+        ``"airborne"``, ``"ground"``, ``"seismic"``, ``"compilation"``, ``"satellite"`` or
+        ``"model"``.
+    epoch
+        First and last year of the observations.
+    bounds
+        (xmin, ymin, xmax, ymax) in metres, EPSG:3031.
+    resolution
+        Spacing of a grid in metres.
+    doi_dataset, doi_literature
+        Bare, as in ``10.5194/tc-7-375-2013``.
+    licence
+        SPDX identifier.
+    crs
+        Of the raw data, such as ``"EPSG:4326"``.
+    vertical_datum
+        ``"ellipsoid"``, ``"EIGEN-GL04C"`` or ``"EIGEN-6C4"``.
+    firn_correction
+        Whether bed heights, as the pipelines read them, allow for the firn layer.
+    nodata
+        Value that marks a missing one in the raw files.
+    overlaps_with
+        Citekeys of datasets that hold some of the same observations.
+    pipelines
+        Names of the files in ``highres/`` that turn the raw files into points.
+    instructions
+        What a person must do for files that no program can fetch.
+    """
+
+    citekey: str
+    title: str
+    authors: tuple[str, ...]
+    year: int | None
+    version: str | None
+    status: str | None
+    superseded_by: str | None
+    publisher: str | None
+    folder: str
+    location: str | None
+    bounds: tuple[float, float, float, float] | None
+    resolution: float | None
+    survey_type: str | None
+    epoch: tuple[int, int] | None
+    doi_dataset: str | None
+    doi_literature: str | None
+    paper: Paper | None
+    licence: str | None
+    crs: str | None
+    vertical_datum: str | None
+    units: str | None
+    nodata: float | None
+    firn_correction: bool | None
+    radar: Radar | None
+    built_from: BuiltFrom | None
+    overlaps_with: tuple[str, ...]
+    pipelines: tuple[str, ...]
+    files: tuple[File, ...]
+    instructions: str | None
+    notes: str | None
+
+    def how_to_get(self, *filenames: str) -> str:
+        """Say what gets the dataset's files (those named, or all): a command, or a person.
+
+        Parameters
+        ----------
+        *filenames
+            Names in the registry, of archives or of what is unpacked from them.
+
+        Examples
+        --------
+        >>> load()["King2016Rutford"].how_to_get("bed_WGS84_grid.txt")
+        '`deepbedmap fetch King2016Rutford` gets it'
+        """
+        chosen = [
+            file
+            for file in self.files
+            if not filenames or file.filename in filenames or file.name in filenames
+        ]
+        if any(file.urls and file.access != "manual" for file in chosen):
+            return f"`deepbedmap fetch {self.citekey}` gets it"
+        return self.how_to_ask(*(filenames or [file.filename for file in self.files]))
+
+    def how_to_ask(self, *filenames: str) -> str:
+        """Say what a person does for files that no program can fetch, and where they go."""
+        put = f"put {', '.join(filenames) or 'its files'} into {self.folder}/"
+        if self.instructions:
+            return f"{self.instructions.rstrip('.')}; {put}"
+        doi = self.doi_dataset or self.doi_literature
+        source = f"https://doi.org/{doi}" if doi else repr(self.title)
+        if self.doi_dataset and not self.files:
+            return f"see {source} for the files of {self.citekey}, and {put}"
+        whom = "the authors"
+        if self.authors:
+            whom += f" ({self.authors[0]}{' and others' if len(self.authors) > 1 else ''})"
+        return f"ask {whom} of {source} for the files of {self.citekey}, and {put}"

@@ -1,0 +1,294 @@
+"""The tables of a report: scores, quantiles, verdicts, classes, ensemble and mass."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deepbedmap.evaluation.comparing import Row
+    from deepbedmap.evaluation.ensembles import EnsembleScores
+    from deepbedmap.evaluation.mass import MassStatistics
+    from deepbedmap.evaluation.scoring import Interval, Scores, Stratum
+    from deepbedmap.evaluation.verdicts import Verdict
+
+_METRICS = {
+    "rmse": ("RMSE (m)", 1),
+    "mae": ("MAE (m)", 1),
+    "bias": ("Bias (m)", 1),
+    "bias_removed_rmse": ("RMSE less bias (m)", 1),
+    "r2": ("R²", 2),
+    "roughness_ratio": ("Roughness ratio", 2),
+}
+_STRATA = {
+    "distance": ("RMSE (m) by distance to the nearest training pick", "Distance (m)"),
+    "speed": ("RMSE (m) by ice speed", "Speed (m a⁻¹)"),
+    "relief": ("RMSE (m) by relief: standard deviation of the bed around the pick", "Relief (m)"),
+}
+_VERDICTS = ("New to prior", "New to training")
+
+
+@dataclass(frozen=True)
+class _Cell:
+    text: str
+    below: str = ""
+    answer: str = ""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Rows of a heading and a cell for each further column; of words, or of numbers."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[_Cell]]]
+    note: str = ""
+    words: bool = False
+
+
+def summary_of(rows: Sequence[Row], picks: str) -> str:
+    """What was scored against what."""
+    first = rows[0]
+    lines = f" on {_count(first.scores.lines, 'flight line')}" if first.scores.lines else ""
+    of = f" of {picks}" if picks else ""
+    beside = f", beside {in_a_list([row.name for row in rows[1:]])}" if rows[1:] else ""
+    said = (
+        f"{first.file or first.name} is scored at {_count(first.scores.picks, 'radar pick')}"
+        f"{lines}{of}{beside}."
+    )
+    if first.scores.outside:
+        have = "a bed has a gap" if rows[1:] else "it has a gap"
+        said += f" {_count(first.scores.outside, 'more pick')} lie where {have}."
+    return f"{said} RMSE: {in_a_list([f'{row.name} {row.scores.rmse:.1f} m' for row in rows])}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def in_a_list(names: Sequence[str]) -> str:
+    """Join names into a phrase: "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def sections_of(rows: Sequence[Row]) -> list[tuple[str, list[_Table]]]:
+    """Return the headings of the report, each with its tables, for the beds that were scored."""
+    strata = [_stratified(name, rows) for name in rows[0].scores.strata]
+    sections = [
+        ("Scores", [_scored(rows), _quantiles(rows)]),
+        ("Are the picks new to the beds?", [_judged(rows)]),
+    ]
+    if any(row.resolution.windows or row.resolution.remark for row in rows):
+        sections.append(("What do the beds hold along the lines?", [_resolved(rows)]))
+    if strata:
+        sections.append(("Where are the beds better, where worse?", strata))
+    if rows[0].ensemble is not None:
+        sections.append(("The members as an ensemble", _ensemble(rows[0].ensemble)))
+    if rows[0].mass is not None:
+        sections.append(("Does the ice conserve mass?", [_mass(rows[0].name, rows[0].mass)]))
+    return sections
+
+
+def _scored(rows: Sequence[Row]) -> _Table:
+    remark = rows[0].scores.remark
+    told = remark or (
+        "below each score, where 95 % of 1,000 resamples of the flight lines lie; picks of a line "
+        "stand or fall together"
+    )
+    return _Table(
+        "Bed minus pick, every bed at the same picks",
+        ["Bed", *(label for label, _ in _METRICS.values()), *_VERDICTS],
+        [
+            (
+                row.name,
+                [
+                    *(_score(row.scores, name, digits) for name, (_, digits) in _METRICS.items()),
+                    *(_Cell(said.answer, answer=said.answer) for said in _verdicts(row)),
+                ],
+            )
+            for row in rows
+        ],
+        f"{told[0].upper()}{told[1:]}. Roughness ratio: standard deviation of elevation within "
+        "stretches of 1.25 km of a line, of the bed over that of the picks; 1 is as rough as the "
+        "survey.",
+    )
+
+
+def _verdicts(row: Row) -> tuple[Verdict, Verdict]:
+    return row.independent_of_prior, row.independent_of_training
+
+
+def _score(scores: Scores, name: str, digits: int) -> _Cell:
+    return _number(getattr(scores, name), digits, scores.intervals.get(name))
+
+
+def _number(value: float | None, digits: int, interval: Interval | None = None) -> _Cell:
+    if value is None or not math.isfinite(value):
+        return _Cell("not defined")
+    below = f"{interval.low:z,.{digits}f} to {interval.high:z,.{digits}f}" if interval else ""
+    return _Cell(f"{value:z,.{digits}f}", below)
+
+
+def _quantiles(rows: Sequence[Row]) -> _Table:
+    shares = rows[0].scores.quantiles
+    return _Table(
+        "Quantiles of the error (m)",
+        ["Bed", *(f"{100 * float(share):g} %" for share in shares)],
+        [
+            (
+                row.name,
+                [
+                    _number(value, 1, row.scores.intervals.get(f"quantile_{share}"))
+                    for share, value in row.scores.quantiles.items()
+                ],
+            )
+            for row in rows
+        ],
+    )
+
+
+def _judged(rows: Sequence[Row]) -> _Table:
+    return _Table(
+        "A bed that was made from the picks, or trained on them, is not tested by them",
+        ["Bed", *_VERDICTS],
+        [
+            (
+                row.name,
+                [_Cell(said.answer, said.reason, said.answer) for said in _verdicts(row)],
+            )
+            for row in rows
+        ],
+        words=True,
+    )
+
+
+def _resolved(rows: Sequence[Row]) -> _Table:
+    found = {row.name: row.resolution for row in rows}
+    remarks = [f"{name}: {each.remark}." for name, each in found.items() if each.remark]
+    return _Table(
+        "Below its resolved wavelength a bed holds nothing of the picks",
+        [
+            "Bed",
+            "Resolved wavelength (m)",
+            "Coherence needed",
+            "Range of the error (m)",
+            "Sill of the error (m²)",
+        ],
+        [
+            (
+                name,
+                [
+                    _number(each.resolved_wavelength, 0),
+                    _number(each.threshold, 2),
+                    _number(each.range, 0),
+                    _number(each.sill, 0),
+                ],
+            )
+            for name, each in found.items()
+        ],
+        "Coherence of bed and picks along the lines. Range and sill: of an exponential variogram "
+        "of bed minus pick; errors farther apart than the range are hardly alike. "
+        + " ".join(remarks),
+    )
+
+
+def _mass(name: str, found: MassStatistics) -> _Table:
+    said = {
+        "Cells": _Cell(f"{found.cells:,}"),
+        "Mean (m a⁻¹)": _number(found.mean, 2),
+        "RMS (m a⁻¹)": _number(found.rms, 2),
+        "Median (m a⁻¹)": _number(found.median, 2),
+        "MAD (m a⁻¹)": _number(found.mad, 2),
+        f"Beyond {found.large:g} m a⁻¹": _Cell(f"{found.share_large:.1%}"),
+        "Gamma": _number(found.gamma, 2),
+    }
+    return _Table(
+        "Flux divergence of the ice above the bed less its mass balance, in metres of ice",
+        ["Bed", *said],
+        [(name, list(said.values()))],
+        "MAD: median absolute deviation. Gamma: ratio of depth-mean to surface velocity.",
+    )
+
+
+def _stratified(name: str, rows: Sequence[Row]) -> _Table:
+    classes = list(zip(*(row.scores.strata[name] for row in rows), strict=True))
+    caption, label = _STRATA[name]
+    return _Table(
+        caption,
+        [label, "Picks", *(row.name for row in rows)],
+        [
+            (
+                _class_name(parts[0]),
+                [
+                    _Cell(f"{parts[0].picks:,}"),
+                    *(
+                        _score(part.scores, "rmse", 1) if part.scores else _Cell("none")
+                        for part in parts
+                    ),
+                ],
+            )
+            for parts in classes
+            if parts[0].picks
+        ],
+    )
+
+
+def _class_name(stratum: Stratum) -> str:
+    if stratum.low is None:
+        return "unknown"
+    if stratum.high is None:
+        return f"{stratum.low:,g} and more"
+    return f"{stratum.low:,g} to {stratum.high:,g}"
+
+
+def _ensemble(scores: EnsembleScores) -> list[_Table]:
+    said = {
+        "CRPS (m)": _number(scores.crps, 1),
+        "Fair CRPS (m)": _number(scores.crps_fair, 1),
+        "Spread (m)": _number(scores.spread, 1),
+        "RMSE of the mean (m)": _number(scores.skill, 1),
+        "Spread to skill": _number(scores.spread_skill_ratio, 2),
+        "Picks in the 90 % interval": _Cell(f"{scores.coverage_90:.1%}"),
+    }
+    whole = _Table(
+        f"{scores.members} members at {_count(scores.picks, 'pick')}",
+        ["Members", *said],
+        [(str(scores.members), list(said.values()))],
+        "Spread to skill is 1 where the picks could be one of the members, less where the ensemble "
+        "is too sure.",
+    )
+    classes = _Table(
+        "Where the members differ little, and where much",
+        ["Class", "Picks", "Spread (m)", "RMSE of the mean (m)"],
+        [
+            (
+                f"{number} of {len(scores.by_spread)}",
+                [
+                    _Cell(f"{part['picks']:,.0f}"),
+                    _number(part["spread"], 1),
+                    _number(part["skill"], 1),
+                ],
+            )
+            for number, part in enumerate(scores.by_spread, 1)
+        ],
+    )
+    return [whole, classes]
+
+
+def bed_files(rows: Sequence[Row]) -> _Table | None:
+    """Return a table of the files of the beds and their SHA-256; None if no bed has a file."""
+    rows_with_files = [row for row in rows if row.file]
+    if not rows_with_files:
+        return None
+    return _Table(
+        "Files of the beds",
+        ["Bed", "File", "SHA-256"],
+        [
+            (row.name, [_Cell(row.file or ""), _Cell(row.sha256 or "unknown")])
+            for row in rows_with_files
+        ],
+        words=True,
+    )
