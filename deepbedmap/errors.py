@@ -89,7 +89,7 @@ def did_you_mean(word: str, words: Iterable[str]) -> str | None:
 
     Examples
     --------
-    >>> near("King2016Rutfort", ["King2016Rutford", "King2011Carlson"])
+    >>> did_you_mean("King2016Rutfort", ["King2016Rutford", "King2011Carlson"])
     'did you mean King2016Rutford?'
     """
     matches = difflib.get_close_matches(word, list(words), n=3)
