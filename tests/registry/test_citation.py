@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import rioxarray  # noqa: F401  # gives grids their CRS
 import torch
 import xarray as xr
 

@@ -155,9 +155,9 @@ def test_what_is_asked_for_is_what_is_found(query, found, listed):
         ({"lonlat": (0, -70, 10, -80)}, "latmin < latmax"),
         ({"lonlat": (0, -91, 10, -80)}, "-90 <= latmin"),
         ({"lonlat": (0, -80, 361, -70)}, "from -180 to 360"),
-        ({"lonlat": (5, -80, 5, -70)}, "lonlat must be"),
-        ({"lonlat": (5, float("nan"), 6, -70)}, "lonlat must be"),
-        ({"lonlat": (0, 0, 1_000, 1_000)}, "lonlat must be"),
+        ({"lonlat": (5, -80, 5, -70)}, "lonlat: expected .lonmin, latmin, lonmax, latmax"),
+        ({"lonlat": (5, float("nan"), 6, -70)}, "lonlat: expected .lonmin, latmin, lonmax"),
+        ({"lonlat": (0, 0, 1_000, 1_000)}, "lonlat: expected .lonmin, latmin, lonmax, latmax"),
         ({"bounds": (0, 0, 1e6, 1e6), "lonlat": (0, -80, 10, -70)}, "found both"),
     ],
 )
@@ -188,7 +188,7 @@ def test_a_box_keeps_what_touches_it_and_flags_what_is_unknown(listed):
 def test_a_box_in_metres_that_looks_like_degrees_is_told(listed, caplog):
     with caplog.at_level(logging.WARNING):
         listed(survey("A")).search(bounds=(-90, -80, -60, -70))
-    assert "look like degrees" in caplog.text
+    assert "look like degrees but are read as metres (EPSG:3031)" in caplog.text
 
 
 def around(longitude: float, latitude: float) -> list[float]:
