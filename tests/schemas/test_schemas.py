@@ -307,7 +307,7 @@ SCHEMA_FAULTS = {
         "raw_cresis.yml",
         ("{min_value: -90, max_value: -60}", "{min_value: -60, max_value: -90}"),
         "columns.LAT",
-        "what pandera takes",
+        "what pandera accepts",
     ),
     "a pattern that is none": (
         "raw_bedmap.yml",
@@ -367,7 +367,9 @@ def test_a_schema_that_leads_to_itself_is_a_fault_and_no_crash(tmp_path, monkeyp
     schema = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}
     (tmp_path / "validation" / "pipeline.schema.json").write_text(json.dumps(schema))
     monkeypatch.setattr(repository, "root", lambda: tmp_path)
-    with pytest.raises(InvalidDataError, match="leads to itself"):
+    with pytest.raises(
+        InvalidDataError, match="a schema that ends, found one that refers to itself"
+    ):
         schemas.validate_file(written("{}", "survey.json"), "pipeline")
 
 
