@@ -278,7 +278,12 @@ def change(**changes):
         ("picks[1].csv", "New2024", KNOWN, "a file name of letters"),
         ("picks", "New2024", KNOWN, "a suffix"),
         ("picks.csv", "../New", KNOWN, "citekey"),
-        ("picks.csv", "New2024", change(licence="Free"), "licence: 'Free' is no SPDX identifier"),
+        (
+            "picks.csv",
+            "New2024",
+            change(licence="Free"),
+            "licence: expected an SPDX identifier such as CC-BY-4.0, found 'Free'",
+        ),
         ("picks.csv", "New2024", change(vertical_datum="geoid"), "datum"),
         ("picks.csv", "New2024", change(doi="doi.org/1"), "doi"),
         ("picks.csv", "New2024", change(survey_type="swimming"), "survey_type"),
@@ -343,7 +348,7 @@ def test_a_name_that_another_pipeline_reads_too_is_warned_of(root, sample, caplo
     OLDER = json.dumps(OLD).replace("old.csv", "pic*.csv")
     (root / "highres" / "old.json").write_text(OLDER)
     contribute(inspect(sample()), "New2024Survey", **KNOWN, root=root)
-    assert "picks.csv would be read by old.json too" in caplog.text
+    assert "picks.csv would also be read by old.json" in caplog.text
 
 
 def test_an_installed_package_is_no_place_to_contribute_to(sample, tmp_path, monkeypatch):
@@ -407,7 +412,7 @@ def test_a_terminal_is_asked_for_what_no_flag_tells(new, root, sample):
         "New2024Survey", "--sample", sample(text), answers="\n".join([*answers, ""])
     )
     assert code == 0, err
-    assert "no SPDX identifier" in out + err
+    assert "licence: expected an SPDX identifier" in out + err
     dataset = registry.load(root)["New2024Survey"]
     assert (dataset.licence, dataset.vertical_datum) == ("CC0-1.0", "EIGEN-GL04C")
     assert (dataset.year, dataset.location, dataset.doi_dataset) == (2024, None, "10.1234/abc")

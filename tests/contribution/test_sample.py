@@ -170,7 +170,7 @@ def test_missing_marks_that_are_told_are_not_guessed(look, read):
 
 @pytest.mark.parametrize("word", ["NA", "null", "-"])
 def test_a_word_that_no_pipeline_reads_as_missing_is_refused_with_what_to_do(look, word):
-    with pytest.raises(InvalidDataError, match=r"field bed_elevation: .*write nan"):
+    with pytest.raises(InvalidDataError, match=r"field bed_elevation: .*replace them with nan"):
         look(text_of([*LON_LAT_BED, (-80, -75, word)]))
 
 
@@ -272,7 +272,7 @@ def test_columns_that_are_told_are_taken(look, read):
     sample = look(text, x="c", y="b", z="a")
     np.testing.assert_array_equal(read(sample)[["x", "y", "z"]], METRES_BED)
     assert not guessed(sample, "x and y are b")
-    with pytest.raises(ValueError, match="no column 'Latitude'; there are a, b, c, d"):
+    with pytest.raises(ValueError, match="no column 'Latitude'; its columns are a, b, c, d"):
         look(text, y="Latitude")
     with pytest.raises(ValueError, match="not both"):
         look(text, z="a", surface="d")
@@ -312,7 +312,7 @@ def test_a_quality_that_is_no_code_is_left_out(look, read):
         (b"lon,lat,bed\n", "a header and no record"),
         (b"The quick brown fox.\n" * 20, "no line with numbers"),
         (b"bed\n" + b"12.5\n" * 20, "one column"),
-        (b"x,y\n" + b"12.5,3\n" * 20, "two fields a line"),
+        (b"x,y\n" + b"12.5,3\n" * 20, "two fields per line"),
         (b"lon;lat;bed\n" + b"-80,5;-75,25;100,5\n" * 20, "decimal commas"),
         (b"x,y,z\n" + b'"-80.5","-75",12,4\n' * 20, "quotation marks"),
         (b"lon,lat,bed,place\n" + b"-80,-75,12,K\xf6nig\n" * 20, "another encoding"),
