@@ -110,9 +110,6 @@ firn_correction, notes
     ValueError
         An argument is not one of its choices, or the sample has open questions.
     """
-    if survey_type not in (None, *SURVEY_TYPES):
-        choices = ", ".join(SURVEY_TYPES)
-        raise ValueError(f"survey_type: expected one of {choices}, found {survey_type!r}")
     description = {
         "citekey": citekey,
         "title": _line(title),
@@ -121,7 +118,7 @@ firn_correction, notes
         "version": _line(version),
         "publisher": _line(publisher),
         "location": _line(location),
-        "survey_type": survey_type,
+        "survey_type": _survey_type(survey_type),
         "licence": licence_of(licence or ""),
         "vertical_datum": datum_of(vertical_datum or ""),
         "doi": {"dataset": doi_of(doi or ""), "literature": doi_of(paper_doi or "")},
@@ -132,16 +129,22 @@ firn_correction, notes
     raw, root = sample.table.path, _checkout(root)
     _check_is_new(registries.load(root), citekey, raw, copy)
     with tempfile.TemporaryDirectory(prefix="deepbedmap-") as folder:
-        contents = _try(Path(folder), root, sample, description, supersedes)
-    contents = {path: data for path, data in contents.items() if _content(path) != data}
+        changes = _try(Path(folder), root, sample, description, supersedes)
     target = root / "highres" / raw.name
-    if copy and target != raw.absolute():
-        with files.beside(target) as part:
-            shutil.copyfile(raw, part)
-            _write(contents)
-        return [*contents, target]
-    _write(contents)
-    return list(contents)
+    if not copy or target == raw.absolute():
+        _write(changes)
+        return list(changes)
+    with files.beside(target) as part:
+        shutil.copyfile(raw, part)
+        _write(changes)
+    return [*changes, target]
+
+
+def _survey_type(name: str | None) -> str | None:
+    if name not in (None, *SURVEY_TYPES):
+        choices = ", ".join(SURVEY_TYPES)
+        raise ValueError(f"survey_type: expected one of {choices}, found {name!r}")
+    return name
 
 
 def _try(
@@ -151,7 +154,7 @@ def _try(
     description: Mapping[str, Any],
     supersedes: str | None,
 ) -> dict[Path, bytes]:
-    """Contribute a survey to a copy of the repository; return the content of all written files."""
+    """Contribute a survey to a copy of the repository; return the content of changed files."""
     raw = sample.table.path
     recipe = _recipe(raw)
     pipeline = json.dumps(sample.pipeline(), indent=2, ensure_ascii=False) + "\n"
@@ -165,7 +168,8 @@ def _try(
     _picks(stage / "excerpt", recipe, pipeline, fixture)
     entry = _entry(sample, description, contents, picks, supersedes)
     changed = _changed_files(stage / "repository", root, entry, supersedes, pipeline)
-    return {**changed, root / FIXTURES / raw.name: fixture.read_bytes()}
+    changed[root / FIXTURES / raw.name] = fixture.read_bytes()
+    return {path: data for path, data in changed.items() if _content(path) != data}
 
 
 def _entry(

@@ -144,9 +144,10 @@ def _root_node(path: Path, text: str) -> yaml.Node | None:
     _check_depth(text)
     loader = _Loader(text)
     try:
-        return loader.get_single_node()
+        root: yaml.Node | None = loader.get_single_node()
     finally:
         loader.dispose()
+    return root
 
 
 def _syntax_fault(path: Path, text: str, error: Exception) -> Fault:

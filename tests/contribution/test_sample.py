@@ -274,9 +274,9 @@ def test_columns_that_are_told_are_taken(look, read):
     assert not guessed(sample, "x and y are b")
     with pytest.raises(ValueError, match="no column 'Latitude'; its columns are a, b, c, d"):
         look(text, y="Latitude")
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="expected z, or surface and thickness, found both"):
         look(text, z="a", surface="d")
-    with pytest.raises(ValueError, match="a column of its own"):
+    with pytest.raises(ValueError, match="x, y: each must be a different column"):
         look(text, x="a", y="a")
 
 
