@@ -98,8 +98,8 @@ def new(monkeypatch, capsys, root):
             main()
         except SystemExit as end:
             code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return run
 
@@ -269,7 +269,7 @@ def change(**changes):
 
 
 @pytest.mark.parametrize(
-    ("name", "citekey", "fields", "said"),
+    ("name", "citekey", "fields", "message"),
     [
         ("picks.csv", "old2001survey", KNOWN, "--supersedes Old2001Survey"),
         ("OLD.csv", "New2024", KNOWN, "rename the file, for example OLD_New2024.csv"),
@@ -292,10 +292,10 @@ def change(**changes):
         ("picks.csv", "New2024", change(url="gopher://x/y"), "a URL"),
     ],
 )
-def test_what_is_refused_leaves_every_file_as_it_was(root, sample, name, citekey, fields, said):
+def test_what_is_refused_leaves_every_file_as_it_was(root, sample, name, citekey, fields, message):
     raw = sample(name=name)
     before = contents(root)
-    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         contribute(inspect(raw), citekey, **fields, root=root)
     assert str(caught.value).count("\n") == 0
     assert "deepbedmap-" not in str(caught.value)  # no name of a folder for trying
@@ -303,7 +303,7 @@ def test_what_is_refused_leaves_every_file_as_it_was(root, sample, name, citekey
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (TEXT + "-80,-75,south\n", r"picks\.csv, line 92, field Z"),
         (TEXT + "-80,-75\n", r"picks\.csv, line 92"),
@@ -312,9 +312,9 @@ def test_what_is_refused_leaves_every_file_as_it_was(root, sample, name, citekey
         ("lon,lat,bed_elevation\n" + "-80,-75,-9999\n" * 9, "no picks"),
     ],
 )
-def test_records_that_give_no_picks_are_refused_with_their_place(root, sample, text, said):
+def test_records_that_give_no_picks_are_refused_with_their_place(root, sample, text, message):
     before = contents(root)
-    with pytest.raises(InvalidDataError, match=said):
+    with pytest.raises(InvalidDataError, match=message):
         contribute(inspect(sample(text)), "New2024Survey", **KNOWN, root=root)
     assert contents(root) == before
 

@@ -182,8 +182,8 @@ def test_a_file_on_an_ftp_server_is_asked_for_its_size(listed):
             self.wfile.write(b"220 here\r\n")
             for line in self.rfile:
                 verb, _, argument = line.decode().strip().partition(" ")
-                said = replies.get(verb) or sizes.get(argument, "550 no such file")
-                self.wfile.write(f"{said}\r\n".encode())
+                reply = replies.get(verb) or sizes.get(argument, "550 no such file")
+                self.wfile.write(f"{reply}\r\n".encode())
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Ftp) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -225,8 +225,8 @@ def test_the_report_counts_every_status_and_lists_what_a_person_must_do(server, 
 
 
 def test_what_a_server_says_cannot_mark_up_the_report():
-    said = "http://x/`@everyone`|a\n# b" + "y" * 500
-    text = links.report([links.Link("http://x/", ("Survey/f.csv",), "moved", said)])
+    reply = "http://x/`@everyone`|a\n# b" + "y" * 500
+    text = links.report([links.Link("http://x/", ("Survey/f.csv",), "moved", reply)])
     (row,) = (line for line in text.splitlines() if "@everyone" in line)
     assert row.count("`") == 6
     assert row.count("|") == 4

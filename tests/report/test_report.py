@@ -158,9 +158,9 @@ def test_classes_ensemble_and_mass_have_tables_where_they_are_known(write):
     mass = MassStatistics(7, 0.1, 4.25, 0.2, 0.3, 0.25, 10.0, 0.9)
     ensemble = score_ensemble([[0.0, 1], [2.0, 1]], [1.0, 1])
     page = write([dataclasses.replace(row, ensemble=ensemble, mass=mass)]).text
-    for said in ("RMSE (m) by ice speed", "2 members at 2 picks", "Does the ice conserve mass?"):
-        assert said not in without
-        assert said in page
+    for text in ("RMSE (m) by ice speed", "2 members at 2 picks", "Does the ice conserve mass?"):
+        assert text not in without
+        assert text in page
     assert "10 to 50" in page
     assert "unknown 1" in page  # a pick of which the speed is not known
     assert "4.25" in page
@@ -202,8 +202,8 @@ def test_names_that_are_markup_are_text(write):
         row_of(HOSTILE, 1.0), file=HOSTILE, independent_of_prior=Verdict("no", f"of {HOSTILE}")
     )
     figure = Figure(HOSTILE, None, HOSTILE)
-    said = dict.fromkeys(("title", "picks", "command"), f'"{HOSTILE}')
-    page = write([row, row_of("b", 2.0)], [figure], notes=[HOSTILE], sources=[HOSTILE], **said)
+    texts = dict.fromkeys(("title", "picks", "command"), f'"{HOSTILE}')
+    page = write([row, row_of("b", 2.0)], [figure], notes=[HOSTILE], sources=[HOSTILE], **texts)
     assert not page.all("script")
     # title, heading, sentence (twice), notes, tables, figure (twice), sources, command, files
     assert page.text.count(HOSTILE) >= 12
@@ -236,10 +236,10 @@ def test_a_page_appears_complete_or_not_at_all(write, tmp_path):
 def test_a_place_that_cannot_be_written_is_told(tmp_path, name):
     (tmp_path / "folder.html").mkdir()
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(InvalidDataError) as told:
+    with pytest.raises(InvalidDataError) as caught:
         require_place(tmp_path / name)
-    assert name in str(told.value)
-    assert "\n" not in str(told.value)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
     require_place(tmp_path / "report.html")
     assert sorted(tmp_path.iterdir()) == before
 
@@ -361,8 +361,8 @@ def test_evaluate_writes_the_page_of_its_table(call, beds, entry, tmp_path):
     code, out, err = call("evaluate", beds["dem"], *options, "--json")
     assert code == 0, err
     page = Page(path.read_text())
-    said = json.loads(out)
-    for one in (said, *said["baselines"]):
+    scores = json.loads(out)
+    for one in (scores, *scores["baselines"]):
         assert f"{one['rmse']:.1f}" in page.text
     assert f"deepbedmap evaluate {beds['dem']} --points {entry}" in page.text
     assert len(page.all("img")) == 6
