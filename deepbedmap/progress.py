@@ -1,4 +1,4 @@
-"""A progress bar of steps, and the type of the functions that report progress."""
+"""A progress bar for steps, and the type of the functions that report progress."""
 
 from __future__ import annotations
 
@@ -12,17 +12,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Tell(Protocol):
-    """Takes how many steps are done, of how many, and perhaps what is new."""
+class StepProgress(Protocol):
+    """A function that takes the steps done, their total and, optionally, a message."""
 
-    def __call__(self, done: int, total: int, said: str = "", /) -> None:
-        """Show it."""
+    def __call__(self, done: int, total: int, message: str = "", /) -> None:
+        """Report ``done`` of ``total`` steps."""
         ...
 
 
 @contextlib.contextmanager
-def steps(label: str) -> Iterator[Tell]:
-    """Show a bar on a terminal; give what is to be told how many steps are done, of how many."""
+def steps(label: str) -> Iterator[StepProgress]:
+    """Show a progress bar on a terminal and yield the function that updates it.
+
+    Parameters
+    ----------
+    label
+        Text to the left of the bar.
+
+    Examples
+    --------
+    >>> with steps("Gridding") as report:
+    ...     report(1, 4, "first block")
+    """
     console = Console(stderr=True)
     columns = (
         TextColumn(label),
@@ -36,7 +47,7 @@ def steps(label: str) -> Iterator[Tell]:
     ) as bar:
         task = bar.add_task("", total=None)
 
-        def tell(done: int, total: int, said: str = "", /) -> None:
-            bar.update(task, completed=done, total=total, description=said)
+        def report(done: int, total: int, message: str = "", /) -> None:
+            bar.update(task, completed=done, total=total, description=message)
 
-        yield tell
+        yield report

@@ -1,4 +1,4 @@
-"""Figures, drawn with PyGMT: axes in kilometres, palettes that colour-blind people can read.
+"""Figures, drawn with PyGMT: axes in kilometres, palettes that are safe for colour blindness.
 
 Every function takes plain data and the path of an image, which appears complete or not at all.
 """

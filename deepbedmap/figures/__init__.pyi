@@ -13,8 +13,8 @@ from .maps import errors_at_picks as errors_at_picks
 from .maps import roughness as roughness
 from .overview import quick_look as quick_look
 from .panels import Panel as Panel
+from .scales import Kind as Kind
 from .sheet import SUFFIXES as SUFFIXES
-from .sheet import Kind as Kind
 from .sheet import escape as escape
 from .sheet import require_suffix as require_suffix
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SCHEMA_VERSION = 2
-"""Version of the registry's form that this release reads; ``data_list.yml`` says what changed."""
+"""Version of the registry's format that this release reads; ``data_list.yml`` lists the changes."""
 
 
 def load(path: str | Path | None = None) -> Registry:
@@ -25,13 +25,14 @@ def load(path: str | Path | None = None) -> Registry:
     Parameters
     ----------
     path
-        A registry file, or a folder with a ``data_list.yml``; None for the one that comes with
-        the package.
+        A registry file, or a folder with a ``data_list.yml``; None for the registry that comes
+        with the package.
 
     Raises
     ------
     InvalidDataError
-        Every fault with its file, line, entry, field, what was expected and what was found.
+        The registry has faults; the error lists each with its file, line, entry, field, what was
+        expected and what was found.
     MissingDataError
         There is no such file.
 
@@ -54,7 +55,7 @@ def load(path: str | Path | None = None) -> Registry:
 
 
 def _document(path: Path) -> schemas.Document:
-    """Read a registry; a bare list, the form before version 2, is its datasets."""
+    """Read a registry; a bare list, the format before version 2, holds the datasets."""
     document = schemas.load(path)
     if not isinstance(document.content, list):
         return document
@@ -65,13 +66,11 @@ def _document(path: Path) -> schemas.Document:
 
 def _dataset(entry: dict[str, Any]) -> Dataset:
     doi = entry.get("doi") or {}
-    authors = tuple(list_or_empty(entry.get("authors")))
-    paper, radar, built_from = (entry.get(key) for key in ("paper", "radar", "built_from"))
     bounds, epoch = entry.get("bounds"), entry.get("epoch")
     return Dataset(
         citekey=entry["citekey"],
         title=entry["title"],
-        authors=authors,
+        authors=_tuple(entry, "authors"),
         year=entry.get("year"),
         version=entry.get("version"),
         status=entry.get("status"),
@@ -85,58 +84,78 @@ def _dataset(entry: dict[str, Any]) -> Dataset:
         epoch=None if epoch is None else (epoch[0], epoch[1]),
         doi_dataset=doi.get("dataset"),
         doi_literature=doi.get("literature"),
-        paper=None
-        if paper is None
-        else Paper(
-            title=paper.get("title") or entry["title"],
-            authors=tuple(list_or_empty(paper.get("authors"))) or authors,
-            year=paper.get("year") or entry.get("year"),
-            journal=paper.get("journal"),
-            booktitle=paper.get("booktitle"),
-            publisher=paper.get("publisher"),
-            **{
-                field: None if paper.get(field) is None else str(paper[field])
-                for field in ("volume", "number", "pages")
-            },
-        ),
+        paper=_paper(entry),
         licence=entry.get("licence"),
         crs=entry.get("crs"),
         vertical_datum=entry.get("vertical_datum"),
         units=entry.get("units"),
         nodata=_number(entry.get("nodata")),
         firn_correction=entry.get("firn_correction"),
-        radar=None
-        if radar is None
-        else Radar(
-            wave_speed=_number(radar.get("wave_speed")),
-            centre_frequency=_number(radar.get("centre_frequency")),
-            quality=radar.get("quality"),
-            pick_uncertainty=_number(radar.get("pick_uncertainty")),
-        ),
-        built_from=None
-        if built_from is None
-        else BuiltFrom(tuple(list_or_empty(built_from.get("surveys"))), built_from.get("until")),
-        overlaps_with=tuple(list_or_empty(entry.get("overlaps_with"))),
-        pipelines=tuple(list_or_empty(entry.get("pipelines"))),
-        files=tuple(
-            File(
-                filename=file["filename"],
-                url=file["url"],
-                sha256=file["sha256"],
-                mirrors=tuple(list_or_empty(file.get("mirrors"))),
-                member=file.get("member"),
-                unpacked=file.get("unpacked"),
-                bytes=file.get("bytes"),
-                access=file.get("access") or "open",
-                members=file.get("members"),
-                content_sha256=file.get("content_sha256"),
-                unpacked_sha256=file.get("unpacked_sha256"),
-            )
-            for _, file in each_file((), entry)
-        ),
+        radar=_radar(entry),
+        built_from=_built_from(entry),
+        overlaps_with=_tuple(entry, "overlaps_with"),
+        pipelines=_tuple(entry, "pipelines"),
+        files=tuple(_file(file) for _, file in each_file((), entry)),
         instructions=entry.get("instructions"),
         notes=entry.get("notes"),
     )
+
+
+def _paper(entry: dict[str, Any]) -> Paper | None:
+    paper = entry.get("paper")
+    if paper is None:
+        return None
+    return Paper(
+        title=paper.get("title") or entry["title"],
+        authors=_tuple(paper, "authors") or _tuple(entry, "authors"),
+        year=paper.get("year") or entry.get("year"),
+        journal=paper.get("journal"),
+        booktitle=paper.get("booktitle"),
+        publisher=paper.get("publisher"),
+        **{
+            field: None if paper.get(field) is None else str(paper[field])
+            for field in ("volume", "number", "pages")
+        },
+    )
+
+
+def _radar(entry: dict[str, Any]) -> Radar | None:
+    radar = entry.get("radar")
+    if radar is None:
+        return None
+    return Radar(
+        wave_speed=_number(radar.get("wave_speed")),
+        centre_frequency=_number(radar.get("centre_frequency")),
+        quality=radar.get("quality"),
+        pick_uncertainty=_number(radar.get("pick_uncertainty")),
+    )
+
+
+def _built_from(entry: dict[str, Any]) -> BuiltFrom | None:
+    built_from = entry.get("built_from")
+    if built_from is None:
+        return None
+    return BuiltFrom(_tuple(built_from, "surveys"), built_from.get("until"))
+
+
+def _file(file: dict[str, Any]) -> File:
+    return File(
+        filename=file["filename"],
+        url=file["url"],
+        sha256=file["sha256"],
+        mirrors=_tuple(file, "mirrors"),
+        member=file.get("member"),
+        unpacked=file.get("unpacked"),
+        bytes=file.get("bytes"),
+        access=file.get("access") or "open",
+        members=file.get("members"),
+        content_sha256=file.get("content_sha256"),
+        unpacked_sha256=file.get("unpacked_sha256"),
+    )
+
+
+def _tuple(mapping: dict[str, Any], key: str) -> tuple[Any, ...]:
+    return tuple(list_or_empty(mapping.get(key)))
 
 
 def _number(value: float | None) -> float | None:

@@ -1,7 +1,7 @@
-"""One HTML page that shows how a bed was scored: tables, figures, sources, and how to repeat it.
+"""A report of an evaluation: one HTML page with tables, figures, sources and the command.
 
-Takes the rows that a comparison of beds gives, the beds and the picks. Gives an .html file that
-needs nothing else. Begin with :func:`report_evaluation`.
+The input is the rows of a comparison of beds, the beds and the picks; the output is a
+self-contained .html file. Start with :func:`report_evaluation`.
 """
 
 from deepbedmap.faces import attach

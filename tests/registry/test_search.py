@@ -139,7 +139,7 @@ def test_what_is_asked_for_is_what_is_found(query, found, listed):
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         ({"folder": "high"}, "folder: .*highres, lowres, misc.*'high'"),
         ({"folder": "unknown"}, "folder: .*'unknown'"),
@@ -155,15 +155,15 @@ def test_what_is_asked_for_is_what_is_found(query, found, listed):
         ({"lonlat": (0, -70, 10, -80)}, "latmin < latmax"),
         ({"lonlat": (0, -91, 10, -80)}, "-90 <= latmin"),
         ({"lonlat": (0, -80, 361, -70)}, "from -180 to 360"),
-        ({"lonlat": (5, -80, 5, -70)}, "lonlat must be"),
-        ({"lonlat": (5, float("nan"), 6, -70)}, "lonlat must be"),
-        ({"lonlat": (0, 0, 1_000, 1_000)}, "lonlat must be"),
+        ({"lonlat": (5, -80, 5, -70)}, "lonlat: expected .lonmin, latmin, lonmax, latmax"),
+        ({"lonlat": (5, float("nan"), 6, -70)}, "lonlat: expected .lonmin, latmin, lonmax"),
+        ({"lonlat": (0, 0, 1_000, 1_000)}, "lonlat: expected .lonmin, latmin, lonmax, latmax"),
         ({"bounds": (0, 0, 1e6, 1e6), "lonlat": (0, -80, 10, -70)}, "found both"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_and_near_ones_offered(query, said, listed):
+def test_a_value_that_cannot_be_is_refused_and_near_ones_offered(query, message, listed):
     listing = listed(survey("A", licence="CC-BY-4.0", crs="EPSG:4326"))
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(ValueError, match=message) as error:
         listing.search(**query)
     assert "\n" not in str(error.value)
 
@@ -188,7 +188,7 @@ def test_a_box_keeps_what_touches_it_and_flags_what_is_unknown(listed):
 def test_a_box_in_metres_that_looks_like_degrees_is_told(listed, caplog):
     with caplog.at_level(logging.WARNING):
         listed(survey("A")).search(bounds=(-90, -80, -60, -70))
-    assert "look like degrees" in caplog.text
+    assert "look like degrees but are read as metres (EPSG:3031)" in caplog.text
 
 
 def around(longitude: float, latitude: float) -> list[float]:
@@ -321,7 +321,7 @@ def test_a_search_that_finds_nothing_says_so_and_succeeds(call):
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         (("--datum", "WGS84"), "datum"),
         (("--licence", "CC"), "licence"),
@@ -329,11 +329,11 @@ def test_a_search_that_finds_nothing_says_so_and_succeeds(call):
         (("--lonlat", -120, -80, -90, 70), "lonlat"),
     ],
 )
-def test_a_wrong_option_is_the_call_s_fault_in_one_line(option, said, call):
+def test_a_wrong_option_is_the_call_s_fault_in_one_line(option, message, call):
     code, out, err = call("search", *option)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err
 
 
 @pytest.mark.parametrize("command", [("list",), ("search", "a")])

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from deepbedmap.model.prediction.refining import Block
     from deepbedmap.products.check_report import Report
     from deepbedmap.products.rules import Policy
-    from deepbedmap.progress import Tell
+    from deepbedmap.progress import StepProgress
     from deepbedmap.rasters.lattice import Bounds
     from deepbedmap.tiles.inputs import Inputs
 
@@ -80,7 +80,7 @@ def make_dem(
     outline: Any = None,
     bathymetry: Source | None = None,
     blend_width: float = 5_000,
-    progress: Tell | None = None,
+    progress: StepProgress | None = None,
     report: Callable[[Report], None] | None = None,
 ) -> list[Path]:
     """Predict a bed from files, check it, and write it.
@@ -290,7 +290,7 @@ def _refine(
     parts: Parts,
     place: torch.device,
     client: Any = None,
-    progress: Tell | None = None,
+    progress: StepProgress | None = None,
 ) -> None:
     """Refine this process's share of bands; what is done is written while the next is computed."""
     store = BedStore(parts.folder, work)
