@@ -26,10 +26,10 @@ def run(tmp_path_factory):
     scores = demo.run(
         out,
         seed=3,
-        steps=10,
+        epochs=1,
         configuration=SMALL,
         report=told.append,
-        advance=lambda step, _: steps.append(step),
+        progress=lambda step, *_: steps.append(step),
     )
     return out, scores, told, steps
 
