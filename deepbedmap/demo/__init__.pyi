@@ -5,6 +5,7 @@ from .publishing import write_repository as write_repository
 from .reporting import interpolate_prior as interpolate_prior
 from .stages import BUFFER as BUFFER
 from .stages import EPOCHS as EPOCHS
+from .stages import STRIDE as STRIDE
 from .stages import TEST as TEST
 from .stages import Surveyed as Surveyed
 from .stages import build_tiles as build_tiles
@@ -18,6 +19,7 @@ __all__ = [
     "BUFFER",
     "EPOCHS",
     "RECONNAISSANCE",
+    "STRIDE",
     "SURVEYS",
     "TEST",
     "Configuration",
