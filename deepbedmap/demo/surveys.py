@@ -209,6 +209,20 @@ def write_carlson(picks: pd.DataFrame, path: Path) -> None:
     picks[["x", "y", "bed"]].round(2).dropna().to_csv(path, index=False)
 
 
+def within(picks: pd.DataFrame, bounds: Bounds) -> pd.DataFrame:
+    """Return the picks in a box.
+
+    Parameters
+    ----------
+    picks
+        Table with columns ``x`` and ``y``.
+    bounds
+        (xmin, ymin, xmax, ymax), in the CRS of the picks; edges count as inside.
+    """
+    xmin, ymin, xmax, ymax = bounds
+    return picks[picks["x"].between(xmin, xmax) & picks["y"].between(ymin, ymax)]
+
+
 def _degrees(picks: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     transformer = pyproj.Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
     longitude, latitude = transformer.transform(picks["x"].to_numpy(), picks["y"].to_numpy())

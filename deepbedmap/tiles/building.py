@@ -77,7 +77,7 @@ def build(
     grounding_buffer: float = 0,
     by: Literal["block", "survey"] = "block",
     block: float = 40_000,
-    validation: float = 0.2,
+    validation: float | list[str] = 0.2,
     buffer: float = 11_000,
     seed: int = 0,
     client: Client | None = None,

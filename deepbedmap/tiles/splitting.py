@@ -16,7 +16,7 @@ import pandas as pd
 from pyproj import CRS
 
 from deepbedmap import files
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, did_you_mean
 
 if TYPE_CHECKING:
     import os
@@ -36,7 +36,7 @@ def split(
     *,
     by: Literal["block", "survey"] = "block",
     block: float = 40_000,
-    validation: float = 0.2,
+    validation: float | list[str] = 0.2,
     buffer: float = 11_000,
     seed: int = 0,
 ) -> pd.Series[str]:
@@ -58,7 +58,8 @@ def split(
         Width of a block in metres; a window belongs to the block that its centre lies in.
     validation
         Share of the windows to hold out, between 0 and 1: random blocks or surveys, at least one,
-        such as bring the share nearer to it.
+        such as bring the share nearer to it. With ``by="survey"`` also the names of the surveys
+        to hold out.
     buffer
         Least distance, in metres, between any training and any validation window.
     seed
@@ -72,17 +73,25 @@ def split(
     Raises
     ------
     InvalidDataError
-        No window is left to train on, or there is none to validate with; a window without a survey.
+        No window is left to train on, or there is none to validate with, or none of a survey to
+        hold out; a window has no survey.
     """
     if by not in ("block", "survey"):
         raise ValueError(f'by must be "block" or "survey", not {by!r}')
-    if not 0 < validation < 1:
+    if isinstance(validation, list):
+        if by != "survey":
+            raise ValueError('surveys are held out by name only with by="survey"')
+    elif not 0 < validation < 1:
         raise ValueError(f"validation must be between 0 and 1, not {validation}")
     if block <= 0 or buffer < 0:
         raise ValueError(f"block {block} must be positive and buffer {buffer} not negative")
     member = _surveys(windows) if by == "survey" else _blocks(windows, block)
-    chosen = _hold_out(np.bincount(member), validation, seed)
-    part = np.where(np.isin(member, chosen), "validation", "train").astype(object)
+    if isinstance(validation, list):
+        _require_surveys(validation, windows)
+        chosen = windows["survey"].isin(validation).to_numpy()
+    else:
+        chosen = np.isin(member, _hold_out(np.bincount(member), validation, seed))
+    part = np.where(chosen, "validation", "train").astype(object)
     held_out = windows.geometry[part == "validation"]
     near_held_out, _ = held_out.sindex.query(windows.geometry, predicate="dwithin", distance=buffer)
     part[np.setdiff1d(near_held_out, np.flatnonzero(part == "validation"))] = "dropped"
@@ -129,6 +138,22 @@ def _surveys(windows: gpd.GeoDataFrame) -> npt.NDArray[np.intp]:
             )
         )
     return member
+
+
+def _require_surveys(names: list[str], windows: gpd.GeoDataFrame) -> None:
+    """Refuse a survey to hold out that has no window: misspelt, it would be trained on."""
+    surveys = sorted(windows["survey"].unique())
+    missing = [name for name in names if name not in surveys]
+    if missing:
+        raise InvalidDataError(
+            Fault(
+                file="windows",
+                field="survey",
+                expected=f"windows of {', '.join(missing)} to validate with",
+                found=f"windows of {', '.join(surveys) or 'no survey'}",
+                remedy=did_you_mean(missing[0], surveys),
+            )
+        )
 
 
 def _hold_out(counts: npt.NDArray[np.intp], share: float, seed: int) -> list[int]:

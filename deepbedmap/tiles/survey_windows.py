@@ -48,7 +48,7 @@ def find(
     grounding_buffer: float = 0,
     by: Literal["block", "survey"] | None = None,
     block: float = 40_000,
-    validation: float = 0.2,
+    validation: float | list[str] = 0.2,
     buffer: float = 11_000,
     seed: int = 0,
 ) -> gpd.GeoDataFrame:

@@ -377,6 +377,23 @@ def test_a_split_by_survey_meets_the_share_as_surveys_allow():
     }
 
 
+def test_a_split_holds_out_the_surveys_it_names_and_drops_their_neighbours():
+    west = [0, 15_000, 100_000, 200_000]
+    windows = boxes_at(west, 0, survey=["one", "two", "two", "three"])
+    part = tiles.split(windows, by="survey", validation=["one"])
+    assert part.tolist() == ["validation", "dropped", "train", "train"]
+    part = tiles.split(windows, by="survey", validation=["one", "three"])
+    assert part.tolist() == ["validation", "dropped", "train", "validation"]
+
+
+def test_surveys_to_hold_out_must_have_windows_and_need_a_split_by_survey():
+    windows = boxes_at([0, 100_000], 0, survey=["MadeUp1", "MadeUp2"])
+    with pytest.raises(InvalidDataError, match=r"windows of MadeUp3 .*did you mean MadeUp"):
+        tiles.split(windows, by="survey", validation=["MadeUp3"])
+    with pytest.raises(ValueError, match='only with by="survey"'):
+        tiles.split(windows, by="block", validation=["MadeUp1"])
+
+
 def test_a_split_with_an_empty_part_or_an_unknown_survey_is_refused():
     windows = boxes_at(np.arange(4) * 100_000, 0, survey=["one"] * 4)
     with pytest.raises(InvalidDataError, match="some windows to train on, found none of 4"):

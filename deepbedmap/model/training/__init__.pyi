@@ -9,14 +9,11 @@ from .in_memory import TrainingSet as TrainingSet
 from .loading import load_tiles as load_tiles
 from .loading import provenance_of as provenance_of
 from .optimizers import paper_optimizer as paper_optimizer
-from .plain import Advance as Advance
-from .plain import train as train
 from .running import Progress as Progress
 from .running import make_generator as make_generator
 from .search_space import Space as Space
 from .search_space import load_space as load_space
 from .steps import Step as Step
-from .steps import adversarial_step as adversarial_step
 from .steps import refine as refine
 from .streaming import StreamedSet as StreamedSet
 from .studies import table as table
@@ -26,7 +23,6 @@ from .validating import validate as validate
 
 __all__ = [
     "PRESETS",
-    "Advance",
     "Captured",
     "Configuration",
     "Fitted",
@@ -37,7 +33,6 @@ __all__ = [
     "Tiles",
     "TrainingSet",
     "Tuned",
-    "adversarial_step",
     "fit",
     "load_space",
     "load_tiles",
@@ -47,7 +42,6 @@ __all__ = [
     "refine",
     "table",
     "to_toml",
-    "train",
     "tune",
     "validate",
 ]
