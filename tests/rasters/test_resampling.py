@@ -215,7 +215,7 @@ def test_a_failure_half_way_leaves_nothing_new_and_the_old_file_whole(tmp_path):
         ({"resolution": 300, "bounds": (0, 0, 900, 1000)}, "whole number of cells of 300 m"),
         ({"bounds": (0, 0, 0, 1000)}, "whole number of cells"),
         ({"bounds": (1000, 1000, 0, 0)}, "whole number of cells"),
-        ({"bounds": (9000, 0, 9900, 1000)}, r"lie beyond those of the raster, \(-2000"),
+        ({"bounds": (9000, 0, 9900, 1000)}, r"are outside those of the raster, \(-2000"),
         ({"method": "spline"}, "nearest, linear or cubic"),
         ({"filler": raster(np.zeros((2, 60, 45)))}, "the filler has 2 bands, the raster 1"),
         ({"path": "out.nc"}, r"ends in \.tif, not 'out\.nc'"),
