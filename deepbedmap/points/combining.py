@@ -207,7 +207,11 @@ def join_surveys(surveys: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         pd.Index([*surveys], dtype="str"),
     )
     sources = [source for points in surveys.values() for source in points.attrs.get("sources", ())]
-    joined.attrs = {**reference, "sources": sources}
+    joined.attrs = {
+        "crs": reference["crs"],
+        "vertical_datum": reference["vertical_datum"],
+        "sources": sources,
+    }
     return joined
 
 
