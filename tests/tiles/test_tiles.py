@@ -261,7 +261,7 @@ def test_a_window_that_leaves_the_raster_is_named_with_the_bounds():
 
 def test_rasters_and_windows_need_one_crs():
     boxes = gpd.GeoDataFrame(geometry=[shapely.box(*WINDOWS[0])], crs="EPSG:3413")
-    with pytest.raises(InvalidDataError, match=r"bed.*EPSG:3413 as of the windows, found EPSG:303"):
+    with pytest.raises(InvalidDataError, match=r"bed.*EPSG:3413 as in the windows, found EPSG:303"):
         tiles.cut_tiles(plane_raster(), boxes)
     with pytest.raises(InvalidDataError, match=r"bed, field crs.*found none"):
         tiles.cut_tiles(plane_raster(crs=None), WINDOWS)
@@ -530,7 +530,7 @@ def test_a_filler_must_refer_to_what_the_raster_refers_to():
     [
         (Affine(400, 300, -3000, 300, -400, 9000), CRS, "rotated"),
         (Affine(500, 0, -3000, 0, -250, 9000), CRS, "expected square cells, found .* 500 x 250"),
-        (Affine(0.1, 0, -75, 0, -0.1, -70), "EPSG:4326", "as of the windows, found EPSG:4326"),
+        (Affine(0.1, 0, -75, 0, -0.1, -70), "EPSG:4326", "as in the windows, found EPSG:4326"),
     ],
 )
 def test_rasters_that_would_need_warping_are_refused_with_the_reason(
@@ -619,7 +619,7 @@ def test_an_unknown_test_area_or_another_crs_is_refused():
     windows = boxes_at([0], [0])
     with pytest.raises(ValueError, match="no test area 'Thwaite'; did you mean Thwaites"):
         tiles.exclude(windows, ["Pine Island", "Thwaite"])
-    with pytest.raises(InvalidDataError, match="EPSG:3031 as of the test areas, found EPSG:3413"):
+    with pytest.raises(InvalidDataError, match="EPSG:3031 as in the test areas, found EPSG:3413"):
         tiles.exclude(windows.set_crs(3413, allow_override=True), "Thwaites")
 
 
@@ -711,9 +711,9 @@ def test_a_crs_without_its_code_is_that_of_the_windows_too():
 
 def test_grounding_lines_that_cannot_be_used_are_refused(tmp_path):
     windows = boxes_at([10_000], [10_000])
-    with pytest.raises(InvalidDataError, match="EPSG:3413 as of the grounding line, found EPSG:30"):
+    with pytest.raises(InvalidDataError, match="EPSG:3413 as in the grounding line, found EPSG:30"):
         tiles.grounded(windows, ICE.set_crs(3413, allow_override=True))
-    with pytest.raises(InvalidDataError, match="EPSG:3031 as of the grounding line, found EPSG:34"):
+    with pytest.raises(InvalidDataError, match="EPSG:3031 as in the grounding line, found EPSG:34"):
         tiles.grounded(windows.set_crs(3413, allow_override=True))
     with pytest.raises(InvalidDataError, match="polygons of the grounded ice, found LineString"):
         tiles.grounded(windows, ICE.set_geometry(ICE.boundary))
