@@ -242,8 +242,8 @@ def test_raw_nodata_counts_as_nodata():
 def test_nodata_can_be_an_error_that_says_where(tmp_path):
     path = rasters.write_geotiff(grid_with_hole(), tmp_path / "bed.tif")
     windows = [(-3000, 0, -1000, 2000), (1000, 3000, 3000, 5000), (1000, 3500, 3000, 5500)]
-    said = r"bed\.tif, window 1: .*found nodata at x = 2250, y = 4750"
-    with pytest.raises(InvalidDataError, match=said) as caught:
+    message = r"bed\.tif, window 1: .*found nodata at x = 2250, y = 4750"
+    with pytest.raises(InvalidDataError, match=message) as caught:
         tiles.cut_tiles(path, windows, fill="error")
     assert "\n" not in str(caught.value)
     assert tiles.cut_tiles(path, windows[:1], fill="error").shape == (1, 1, 4, 4)
@@ -254,8 +254,8 @@ def test_nodata_can_be_an_error_that_says_where(tmp_path):
 def test_a_window_that_leaves_the_raster_is_named_with_the_bounds():
     inside = (-3000, 7000, -1000, 9000)
     assert np.isfinite(tiles.cut_tiles(plane_raster(), [inside])).all()
-    said = r"bed, window 1: .*bounds \(-3000, -1000, 9000, 9000\), found \(-3250, 6750, .*\)"
-    with pytest.raises(InvalidDataError, match=said):
+    message = r"bed, window 1: .*bounds \(-3000, -1000, 9000, 9000\), found \(-3250, 6750, .*\)"
+    with pytest.raises(InvalidDataError, match=message):
         tiles.cut_tiles(plane_raster(), [(0, 3000, 2000, 5000), inside], padding=250)
 
 
@@ -526,7 +526,7 @@ def test_a_filler_must_refer_to_what_the_raster_refers_to():
 
 
 @pytest.mark.parametrize(
-    ("transform", "crs", "said"),
+    ("transform", "crs", "message"),
     [
         (Affine(400, 300, -3000, 300, -400, 9000), CRS, "rotated"),
         (Affine(500, 0, -3000, 0, -250, 9000), CRS, "expected square cells, found .* 500 x 250"),
@@ -534,26 +534,26 @@ def test_a_filler_must_refer_to_what_the_raster_refers_to():
     ],
 )
 def test_rasters_that_would_need_warping_are_refused_with_the_reason(
-    tmp_path, transform, crs, said
+    tmp_path, transform, crs, message
 ):
     path = tmp_path / "bed.tif"
     options = {"width": 20, "height": 20, "count": 1, "dtype": "float32", "crs": crs}
     with rasterio.open(path, "w", driver="GTiff", transform=transform, **options) as file:
         file.write(np.ones((1, 20, 20), "float32"))
-    with pytest.raises(InvalidDataError, match=rf"bed\.tif.*{said}") as caught:
+    with pytest.raises(InvalidDataError, match=rf"bed\.tif.*{message}") as caught:
         tiles.cut_tiles(path, boxes_at([0], [0]))
     assert "\n" not in str(caught.value)
 
 
 def test_grids_of_oblong_or_uneven_cells_have_no_windows():
-    for grid, said in (
+    for grid, message in (
         (plane_raster().isel(x=slice(None, None, 2)), "expected square cells"),
         (plane_raster().isel(y=[0, 1, 3, 4]), "field y.*unevenly spaced"),
         (plane_raster().drop_vars("x"), "rotated"),
     ):
-        with pytest.raises(InvalidDataError, match=said):
+        with pytest.raises(InvalidDataError, match=message):
             tiles.find_windows(grid, size=2)
-        with pytest.raises(InvalidDataError, match=said):
+        with pytest.raises(InvalidDataError, match=message):
             tiles.masks(grid, WINDOWS)
 
 
