@@ -108,7 +108,7 @@ class Survey:
                     "pipeline": self.recipe.path.name,
                     "pipeline_sha256": self.recipe.sha256,
                     "citekey": self.dataset.citekey if self.dataset else None,
-                    **({"header": file.raw.said} if file.raw.said else {}),
+                    **({"header": file.raw.metadata} if file.raw.metadata else {}),
                 }
                 for file in self.files
             ],
