@@ -106,14 +106,19 @@ class Commands(TyperGroup):
             command: Any = self.get_command(ctx, name)
             first = re.split(r"\n\s*\n", command.help or "")[0]
             texts[name] = " ".join(first.split())
-        width = max(map(len, texts))
         listed = {name for names in PANELS.values() for name in names}
-        others = tuple(name for name in texts if name not in listed)
-        for title, names in {**PANELS, "Commands": others}.items():
-            rows = [(f"{name:{width}}", texts[name]) for name in names if name in texts]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+        width = max(map(len, texts))
+
+        def write(names: Iterable[str]) -> None:
+            formatter.write_dl([(f"{n:{width}}", texts[n]) for n in names if n in texts])
+
+        with formatter.section("Commands"):
+            if texts.keys() - listed:
+                write(name for name in texts if name not in listed)
+                return
+            for panel, names in PANELS.items():
+                with formatter.section(panel):
+                    write(names)
 
 
 def _examples(examples: Iterable[str], width: int) -> str:

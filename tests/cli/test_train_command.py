@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from support.places import EAST, PLACE, WEST, inputs_of, raster, slope
 
 from deepbedmap import catalog, cli, demo, download, progress, rasters, registry, repository, tiles
-from deepbedmap.cli import learning
+from deepbedmap.model.training import from_files
 from deepbedmap.model import checkpoints
 
 RUN = "from deepbedmap.cli import main; main()"
@@ -203,7 +203,7 @@ def test_epochs_shorten_the_later_phase_first(tmp_path) -> None:
     settings = tmp_path / "both.toml"
     settings.write_text(TINY.replace("= 12", "= 1\nadversarial_epochs = 5"))
     for epochs, phases in ((1, [1, 0]), (3, [1, 2])):
-        schedule = learning._settings(str(settings), epochs, None).schedule
+        schedule = from_files.settings_of(settings, epochs).schedule
         assert [schedule.pretraining_epochs, schedule.adversarial_epochs] == phases
 
 
