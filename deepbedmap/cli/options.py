@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import re
+import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -188,7 +189,7 @@ def complete_citekey(incomplete: str) -> list[str]:
 
     text = (repository.root() / "data_list.yml").read_text(encoding="utf-8")
     citekeys = re.findall(r"^ *- citekey: *([\w-]+)", text, re.MULTILINE)
-    return [citekey for citekey in citekeys if citekey.casefold().startswith(incomplete.casefold())]
+    return [citekey for citekey in citekeys if citekey.startswith(incomplete)]
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -230,22 +231,26 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    style = "none" if os.environ.get("NO_COLOR") else "bold"
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=style)
     for number, title in enumerate(header):
         table.add_column(title, no_wrap=number == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:
-        console.width = sum(max(map(len, cells)) + 2 for cells in zip(header, *rows, strict=True))
+    if console.is_terminal:
+        console.print(table)
+        return
+    console.width = sum(max(map(len, cells)) + 2 for cells in zip(header, *rows, strict=True))
     with console.capture() as capture:
         console.print(table)
     typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def wrapped(text: str, label: str = "", indent: int = 0) -> list[str]:
-    """Break a text into lines as wide as a page of help, the label before the first."""
-    return textwrap.wrap(label + text, _WIDEST, subsequent_indent=" " * indent)
+    """Break a text into lines that fit on the terminal, the label before the first."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
+    return textwrap.wrap(label + text, min(columns, _WIDEST), subsequent_indent=" " * indent)
 
 
 def interrupted(hint: str) -> typer.Exit:

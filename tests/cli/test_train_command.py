@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from support.places import EAST, PLACE, WEST, inputs_of, raster, slope
 
 from deepbedmap import catalog, cli, demo, download, progress, rasters, registry, repository, tiles
-from deepbedmap.model.training import from_files
 from deepbedmap.model import checkpoints
+from deepbedmap.model.training import from_files
 
 RUN = "from deepbedmap.cli import main; main()"
 
@@ -124,7 +124,7 @@ def test_stopped_by_ctrl_c_and_by_sigkill_it_goes_on_to_the_same_bits(
         patch.setattr(progress, "steps", pressing)
         code, told, err = call(*command)
     assert (code, told) == (130, "")
-    assert f"interrupted: the state is kept in {out}/last.safetensors; --resume goes on" in err
+    assert f"interrupted: the state is kept in {out}/last.safetensors; resume with --resume" in err
     killed = subprocess.Popen(
         [sys.executable, "-c", RUN, "train", training_set, "--out", out, "--resume"],
         env=os.environ | {"OMP_NUM_THREADS": "1"},  # as here: sums depend on it
