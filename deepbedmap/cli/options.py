@@ -226,22 +226,29 @@ def pairs_of(values: list[str] | None, option: str) -> dict[str, str]:
 def print_table(header: list[str], rows: list[list[str]]) -> None:
     """Print a table: as wide as the terminal on one; whole, one line per row, elsewhere.
 
-    The first column is never broken. Colours are left out where NO_COLOR is set.
+    Neither words nor cells of the first column are broken: a table may then be wider than a narrow
+    terminal. Colours are left out where NO_COLOR is set.
     """
     from rich.console import Console
     from rich.table import Table
 
     style = "none" if os.environ.get("NO_COLOR") else "bold"
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=style)
+    columns = list(zip(header, *rows, strict=True))
+    words = [
+        max(len(word) for cell in column for word in (*cell.split(), "")) for column in columns
+    ]
     for number, title in enumerate(header):
-        table.add_column(title, no_wrap=number == 0, overflow="fold")
+        table.add_column(title, no_wrap=number == 0, overflow="fold", min_width=words[number])
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, emoji=False, highlight=False)
     if console.is_terminal:
+        whole = max(map(len, columns[0])), *words[1:]  # no word is broken, nor the first column
+        console.width = max(console.width, sum(whole) + 2 * len(header))
         console.print(table)
         return
-    console.width = sum(max(map(len, cells)) + 2 for cells in zip(header, *rows, strict=True))
+    console.width = sum(max(map(len, column)) + 2 for column in columns)
     with console.capture() as capture:
         console.print(table)
     typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
