@@ -9,8 +9,9 @@ import sys
 
 import pytest
 import typer
+from rich.console import Console
 
-from deepbedmap import __version__, registry
+from deepbedmap import __version__, progress, registry
 from deepbedmap.cli import app
 from deepbedmap.cli.options import PANELS, _examples, print_table
 from deepbedmap.errors import WrongCallError
@@ -89,6 +90,19 @@ def test_quiet_and_verbose_hold_before_and_after_the_command(
     caplog.clear()
     call("search", "a")
     assert [record.message for record in caplog.records] == ["warning"]
+
+
+def test_no_bar_is_shown_where_warnings_are_silenced():
+    terminal = Console(force_terminal=True)
+    logger = logging.getLogger("deepbedmap")
+    assert progress.shows_bars(terminal)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        assert not progress.shows_bars(terminal)
+    finally:
+        logger.setLevel(level)
+    assert not progress.shows_bars(Console(force_terminal=False))
 
 
 def test_a_library_s_value_error_is_reported_as_a_bug(call, monkeypatch):
