@@ -1,8 +1,9 @@
 """Errors in data, worded so that a person can correct the data.
 
 Every error caused by the data or by the run is a :class:`DeepBedMapError`: the command line prints
-its message without a traceback and exits with code 1. A wrong call raises ``TypeError`` or
-``ValueError``, as everywhere in Python.
+its message without a traceback and exits with code 1. A wrong argument raises
+:class:`WrongCallError`, which is a ``ValueError``, as everywhere in Python; the command line exits
+with code 2. Any other exception is a bug of this package.
 """
 
 from __future__ import annotations
@@ -99,6 +100,29 @@ class MissingDataError(DeepBedMapError, FileNotFoundError):
 
 class DownloadError(DeepBedMapError, OSError):
     """A file could not be downloaded, or does not match its entry in the registry."""
+
+
+class WrongCallError(ValueError):
+    """An argument of a call cannot be used, whatever the data.
+
+    Parameters
+    ----------
+    message
+        What was expected.
+    argument
+        Name of the argument, where the message does not begin with it; the command line prints
+        the option of that name instead.
+
+    Examples
+    --------
+    >>> print(WrongCallError("expected a name that ends in .tif", "out"))
+    out: expected a name that ends in .tif
+    """
+
+    def __init__(self, message: str, argument: str | None = None) -> None:
+        super().__init__(f"{argument}: {message}" if argument else message)
+        self.message = message
+        self.argument = argument
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str | None:

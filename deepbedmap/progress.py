@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
@@ -18,6 +19,11 @@ class StepProgress(Protocol):
     def __call__(self, done: int, total: int, message: str = "", /) -> None:
         """Report ``done`` of ``total`` steps."""
         ...
+
+
+def shows_bars(console: Console) -> bool:
+    """Return whether bars are shown: on a terminal, unless the package's warnings are silenced."""
+    return console.is_terminal and logging.getLogger("deepbedmap").isEnabledFor(logging.WARNING)
 
 
 @contextlib.contextmanager
@@ -43,7 +49,7 @@ def steps(label: str) -> Iterator[StepProgress]:
         TextColumn("{task.description}"),
     )
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        *columns, console=console, transient=True, disable=not shows_bars(console)
     ) as bar:
         task = bar.add_task("", total=None)
 

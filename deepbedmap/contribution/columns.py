@@ -16,6 +16,7 @@ import numpy as np
 
 from deepbedmap.contribution.table import NUMBER, READ_AS_MISSING, UNREADABLE_MARKS, invalid_sample
 from deepbedmap.contribution.words import column_meaning
+from deepbedmap.errors import WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -216,7 +217,7 @@ def coordinate_system(
         try:
             geographic = pyproj.CRS(crs).is_geographic
         except pyproj.exceptions.CRSError:
-            raise ValueError(
+            raise WrongCallError(
                 f"crs: expected a CRS known to PROJ, such as EPSG:3031, found {crs!r}"
             ) from None
         crs, xy_units = crs.upper(), "degrees" if geographic else xy_units

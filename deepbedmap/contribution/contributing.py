@@ -28,7 +28,13 @@ from deepbedmap.contribution.entry import (
 )
 from deepbedmap.contribution.fixture import SurveyContents, truncate_numbers
 from deepbedmap.contribution.words import datum_of, doi_of, licence_of
-from deepbedmap.errors import DeepBedMapError, Fault, InvalidDataError, MissingDataError
+from deepbedmap.errors import (
+    DeepBedMapError,
+    Fault,
+    InvalidDataError,
+    MissingDataError,
+    WrongCallError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,7 +149,7 @@ firn_correction, notes
 def _survey_type(name: str | None) -> str | None:
     if name not in (None, *SURVEY_TYPES):
         choices = ", ".join(SURVEY_TYPES)
-        raise ValueError(f"survey_type: expected one of {choices}, found {name!r}")
+        raise WrongCallError(f"survey_type: expected one of {choices}, found {name!r}")
     return name
 
 
@@ -234,7 +240,7 @@ def _line(text: str | None) -> str | None:
 def _check_is_new(registry: registries.Registry, citekey: str, raw: Path, copy: bool) -> None:
     """Reject names that are taken, regardless of case, and those that cannot be used."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", citekey):
-        raise ValueError(f"citekey: expected only letters, digits, - and _, found {citekey!r}")
+        raise WrongCallError(f"citekey: expected only letters, digits, - and _, found {citekey!r}")
     if not re.fullmatch(r"[A-Za-z0-9_][\w.+-]*\.\w+", raw.name, re.ASCII):
         raise invalid_file(
             raw,

@@ -24,6 +24,7 @@ from deepbedmap.contribution.columns import (
 )
 from deepbedmap.contribution.table import Table, unique_name
 from deepbedmap.contribution.words import column_meaning
+from deepbedmap.errors import WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -105,7 +106,7 @@ class Sample:
             The sample has open :attr:`questions`.
         """
         if self.questions:
-            raise ValueError("; ".join(question.text for question in self.questions))
+            raise WrongCallError("; ".join(question.text for question in self.questions))
         header = self._header()
         pipeline_names = dict(zip(self.table.columns, header, strict=True))
         names = {role: pipeline_names[column] for role, column in self.roles.items()}
@@ -236,7 +237,7 @@ def inspect(
     _check_choice("xy_units", xy_units, ("degrees", "m", "km"))
     _check_choice("units", units, ("m", "km"))
     if down not in (None, True, False):
-        raise ValueError("down: expected True (the bed's column is a depth), False or None")
+        raise WrongCallError("down: expected True (the bed's column is a depth), False or None")
     table = Table.read(Path(sample))
     names = {"x": x, "y": y, "z": z, "surface": surface, "thickness": thickness}
     roles, guesses = column_roles(table, _assigned_columns(table, names))
@@ -274,9 +275,9 @@ def _assigned_columns(table: Table, names: Mapping[str, str | None]) -> dict[str
     """Return the columns that the caller named, by role."""
     assigned = {role: table.column(role, name) for role, name in names.items() if name is not None}
     if "z" in assigned and {"surface", "thickness"} & {*assigned}:
-        raise ValueError("expected z, or surface and thickness, found both")
+        raise WrongCallError("expected z, or surface and thickness, found both")
     if len({*assigned.values()}) < len(assigned):
-        raise ValueError(f"{', '.join(assigned)}: each must be a different column")
+        raise WrongCallError(f"{', '.join(assigned)}: each must be a different column")
     return assigned
 
 
@@ -347,7 +348,7 @@ def _has_three_decimals(fields: list[str]) -> bool:
 
 def _check_choice(argument: str, value: str | None, choices: Sequence[str]) -> None:
     if value is not None and value not in choices:
-        raise ValueError(
+        raise WrongCallError(
             f"{argument}: expected {', '.join(choices[:-1])} or {choices[-1]}, found {value!r}"
         )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from deepbedmap.errors import WrongCallError
+
 _NOT_A_HEIGHT = re.compile(
     "twt|time|pick|loc|qual|qc|err|unc|std|sigma|flag|source|reflect|power|slope|rough|mask|veloc"
 )
@@ -73,7 +75,7 @@ def licence_of(text: str) -> str | None:
     try:
         return canonicalize_license_expression(text)
     except InvalidLicenseExpression:
-        raise ValueError(
+        raise WrongCallError(
             f"licence: expected an SPDX identifier such as CC-BY-4.0, found {text!r}; "
             "https://spdx.org/licenses lists them; write unknown if no source states one"
         ) from None
@@ -96,7 +98,7 @@ def doi_of(text: str) -> str | None:
         return None
     bare = re.sub(r"^(https?://(dx\.)?doi\.org/|doi:\s*)", "", text.strip(), flags=re.IGNORECASE)
     if not re.fullmatch(r"10\.[0-9]{4,9}/[^\s{}]+", bare):
-        raise ValueError(f"doi: expected one such as 10.5194/tc-7-375-2013, found {text!r}")
+        raise WrongCallError(f"doi: expected one such as 10.5194/tc-7-375-2013, found {text!r}")
     return bare
 
 
@@ -118,7 +120,7 @@ def datum_of(text: str) -> str | None:
     names = {name.casefold(): name for name in VERTICAL_DATUMS}
     if text.strip().casefold() not in names:
         choices = ", ".join(VERTICAL_DATUMS)
-        raise ValueError(f"datum: expected one of {choices}, unknown; found {text!r}")
+        raise WrongCallError(f"datum: expected one of {choices}, unknown; found {text!r}")
     return names[text.strip().casefold()]
 
 

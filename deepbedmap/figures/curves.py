@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
 from deepbedmap.figures.scales import COLOURS
 from deepbedmap.figures.sheet import counted, drawing
 
@@ -176,7 +176,7 @@ def spectrum(
         There are no spectra.
     """
     if not spectra:
-        raise ValueError("spectra: expected at least one, found none")
+        raise WrongCallError("spectra: expected at least one, found none")
     first = next(iter(spectra.values()))
     pens = {"picks": "0.9p,black", **pens_of(spectra)}
     powers = {"picks": (first.wavelength, first.truth)}

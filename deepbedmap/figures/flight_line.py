@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.curves import WIDTH, draw_axes, draw_curve, padded_range, pens_of
 from deepbedmap.figures.sheet import drawing
 from deepbedmap.points.picks import LINE_GAP
@@ -68,7 +68,7 @@ def transect(
         The picks have no column ``line``, or there are no grids.
     """
     if not grids or "picks" in grids:
-        raise ValueError("grids: expected at least one, and none of the name picks")
+        raise WrongCallError("grids: expected at least one, and none of the name picks")
     name, along = _line_of(picks, grids, line)
     for grid in grids.values():
         if rasters.crs_of(grid) is not None:
@@ -165,7 +165,7 @@ def _line_of(
 ) -> tuple[str, pd.DataFrame]:
     """Return the name and picks of a line, by default the longest within the grids' bounds."""
     if "line" not in picks:
-        raise ValueError("picks: expected a column line, found none")
+        raise WrongCallError("picks: expected a column line, found none")
     names = picks["line"].astype(str)
     if line is not None:
         along = _finite(picks[(names == str(line)).to_numpy()])

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.cells import Axes, coarse, in_plot_units
 from deepbedmap.figures.panels import Panel, scales_of
 from deepbedmap.figures.scales import Scale
@@ -43,7 +43,7 @@ def perspective(panels: Sequence[Panel], path: str | os.PathLike[str], source: s
         The path of the figure.
     """
     if not panels:
-        raise ValueError("panels: expected at least one, found none")
+        raise WrongCallError("panels: expected at least one, found none")
     with drawing(path, source) as sheet:
         cells = [coarse(panel.grid, _CELLS) for panel in panels]
         for panel, each in zip(panels, cells, strict=True):

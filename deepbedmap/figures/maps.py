@@ -14,7 +14,7 @@ import xarray as xr
 
 from deepbedmap import places as named_places
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.cells import Axes, coarse, in_plot_units
 from deepbedmap.figures.panels import (
     ABOVE,
@@ -209,7 +209,7 @@ def errors_at_picks(
     """
     values = np.asarray(error, np.float64)
     if values.shape != (len(picks),):
-        raise ValueError(
+        raise WrongCallError(
             f"error: expected {len(picks)} values, one per pick, found shape {values.shape}"
         )
     x, y = (picks[axis].to_numpy(np.float64) for axis in ("x", "y"))

@@ -12,7 +12,7 @@ import xarray as xr
 from pyproj import CRS, Transformer
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.cells import Axes, coarse, coast, in_plot_units, is_polar, unit_of
 from deepbedmap.figures.scales import COLOURS, Kind, Scale, scale_of
 from deepbedmap.figures.sheet import Sheet, counted
@@ -83,7 +83,7 @@ def draw_panels(
 ) -> None:
     """Draw maps on a sheet, in rows from the top, with picks and lines on each."""
     if not panels:
-        raise ValueError("panels: expected at least one, found none")
+        raise WrongCallError("panels: expected at least one, found none")
     cells = [coarse(panel.grid, flags=panel.kind == "flags") for panel in panels]
     scales = scales_of(panels, cells)
     width = _WIDTH if columns > 1 else 1.5 * _WIDTH

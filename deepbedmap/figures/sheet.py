@@ -18,7 +18,7 @@ from pygmt.encodings import charset
 from pygmt.exceptions import GMTError
 
 from deepbedmap import files
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.scales import Scale
 
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".tif", ".eps")
@@ -227,7 +227,7 @@ def require_suffix(path: str | os.PathLike[str]) -> None:
     """Raise :class:`ValueError` unless the suffix of a path is one of :data:`SUFFIXES`."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(
+        raise WrongCallError(
             f"a figure's name: expected one that ends in {', '.join(SUFFIXES)}, found {suffix!r}"
         )
 

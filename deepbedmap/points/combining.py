@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -64,7 +64,7 @@ def deduplicate(points: pd.DataFrame, tolerance: float = 1e-3) -> pd.DataFrame:
     1  9.0  0.0  5.0
     """
     if not 0 <= tolerance < math.inf:
-        raise ValueError(f"a tolerance is a distance of 0 m or more, not {tolerance}")
+        raise WrongCallError(f"a tolerance is a distance of 0 m or more, not {tolerance}")
     require_finite(points, "x", "y")
     points = points.reset_index(drop=True)
     keeper = _keepers(points[["x", "y"]].to_numpy(np.float64), tolerance)
@@ -185,7 +185,7 @@ def join_surveys(surveys: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     ['King2016Rutford', 'Shi2010CRESIS']
     """
     if not surveys:
-        raise ValueError("there is no survey to join")
+        raise WrongCallError("there is no survey to join")
     # pandas drops attributes silently where those of the joined tables differ, so compare first.
     reference = {name: _common_attribute(surveys, name) for name in ("crs", "vertical_datum")}
     tables = [*surveys.values()]
@@ -271,9 +271,9 @@ def without_overlaps(
         infinite.
     """
     if "source" not in points:
-        raise ValueError("picks of several surveys have a column source; see join_surveys")
+        raise WrongCallError("picks of several surveys have a column source; see join_surveys")
     if not (0 < distance < math.inf and 0 < difference < math.inf):
-        raise ValueError(f"distances are more than 0 m, not {distance} and {difference}")
+        raise WrongCallError(f"distances are more than 0 m, not {distance} and {difference}")
     require_finite(points, "x", "y", "z")
     source = points["source"].to_numpy(dtype=object)
     datasets = _by_precedence(pd.unique(source), registry)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -136,7 +136,7 @@ def _require_lines(picks: pd.DataFrame, columns: Sequence[str]) -> None:
     from deepbedmap.points.combining import name_of, require_finite
 
     if missing := [name for name in ("line", *columns) if name not in picks]:
-        raise ValueError(f"picks need a column {' and a column '.join(missing)}")
+        raise WrongCallError(f"picks need a column {' and a column '.join(missing)}")
     crs = picks.attrs.get("crs")
     if crs is not None and pyproj.CRS(crs).is_geographic:
         raise InvalidDataError(
@@ -215,7 +215,9 @@ def even_samples(
     array([[ 0.,  5., 10., 15., 20., 25., 30.]])
     """
     if not (spacing > 0 and max_gap > 0):
-        raise ValueError(f"spacing and max_gap must be more than 0 m, not {spacing} and {max_gap}")
+        raise WrongCallError(
+            f"spacing and max_gap must be more than 0 m, not {spacing} and {max_gap}"
+        )
     for row, line, distance, _ in tracks_by_parts(picks, columns):
         starts = (np.diff(line, prepend=-1) != 0) | (np.diff(distance, prepend=0.0) > max_gap)
         run = np.cumsum(starts) - 1

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 from pyproj import CRS, Transformer
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.provenance import provenance_of
 from deepbedmap.rasters.geoids import datum_shift, open_geoid, require_cover, require_quantity
 from deepbedmap.rasters.lattice import name_of, require_xy
@@ -143,7 +143,7 @@ def _require_known(name: str, names: Sequence[str]) -> None:
 
         hint = did_you_mean(str(name), names)
         expected = f"expected one of {', '.join(names)}, found {name!r}"
-        raise ValueError(expected + (f"; {hint}" if hint else ""))
+        raise WrongCallError(expected + (f"; {hint}" if hint else ""))
 
 
 def _source_datum(attributes: Mapping[Any, Any], datum: str | None, label: str) -> str:

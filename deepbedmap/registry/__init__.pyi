@@ -5,6 +5,9 @@ from .citation import STYLES as STYLES
 from .citation import Style as Style
 from .citation import cite as cite
 from .listing import Registry as Registry
+from .lookup import IncompleteCitationError as IncompleteCitationError
+from .lookup import search as search
+from .lookup import show as show
 from .reading import SCHEMA_VERSION as SCHEMA_VERSION
 from .reading import load as load
 from .records import ARCHIVE_SUFFIXES as ARCHIVE_SUFFIXES
@@ -22,6 +25,7 @@ __all__ = [
     "BuiltFrom",
     "Dataset",
     "File",
+    "IncompleteCitationError",
     "Paper",
     "Radar",
     "Registry",
@@ -29,5 +33,7 @@ __all__ = [
     "attribute",
     "cite",
     "load",
+    "search",
+    "show",
     "sources_of",
 ]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepbedmap import files
-from deepbedmap.errors import DeepBedMapError, Fault, InvalidDataError
+from deepbedmap.errors import DeepBedMapError, Fault, InvalidDataError, WrongCallError
 from deepbedmap.registry.attribution import attribute
 from deepbedmap.registry.citation import cite
 from deepbedmap.report.evaluation_figures import draw_evaluation
@@ -122,7 +122,7 @@ def write_report(
     import jinja2
 
     if not rows:
-        raise ValueError("rows: expected at least one, found none")
+        raise WrongCallError("rows: expected at least one, found none")
     path = Path(path)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("deepbedmap.report", ""),

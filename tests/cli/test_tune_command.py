@@ -95,7 +95,7 @@ def test_ctrl_c_keeps_the_trial_and_the_same_command_goes_on(
 
         patch.setattr(fitting, "fit", pressed)
         code, _, err = call(*command(place, tmp_path, "--trials", 1))
-    assert (code, err.splitlines()[-1]) == (130, "interrupted: the same command goes on")
+    assert (code, err.splitlines()[-1]) == (130, "interrupted: the same command resumes it")
     assert (tmp_path / "trials" / "0000" / "last.safetensors").exists()
     code, told, err = call(*command(place, tmp_path, "--trials", 1, "--json"))
     assert code == 0, err
