@@ -32,9 +32,11 @@ from typing import Annotated
 def main() -> None:
     """Run the command line; exit with 0 (done), 1 (data or run at fault) or 2 (call at fault)."""
     from deepbedmap.errors import DeepBedMapError
+    from deepbedmap.extras import required_extra
 
     try:
-        app()
+        with required_extra():
+            app()
     except (DeepBedMapError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,4 +9,4 @@ Begin with :func:`run`. The glaciers are made in :mod:`deepbedmap.demo.ice_slab`
 
 from deepbedmap.faces import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="all")

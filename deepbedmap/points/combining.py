@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.extras import required_extra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,8 +117,6 @@ def require_finite(points: pd.DataFrame, *names: str) -> None:
 
 def _keepers(places: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.intp]:
     """Row that stands for each row: itself, or an earlier one of about the same position."""
-    from scipy.spatial import cKDTree
-
     # Equal positions first: any number of them would make a number of pairs as its square.
     order = np.lexsort((places[:, 1], places[:, 0]))
     ordered = places[order]
@@ -126,6 +125,9 @@ def _keepers(places: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[n
     keeper[order] = order[np.flatnonzero(starts)][np.cumsum(starts) - 1]  # lexsort is stable
     if tolerance == 0:
         return keeper
+    with required_extra("grid"):
+        from scipy.spatial import cKDTree
+
     firsts = np.flatnonzero(keeper == np.arange(len(places)))
     apart = places[firsts]
     tree = cKDTree(apart, balanced_tree=False, compact_nodes=False)
@@ -258,7 +260,8 @@ def without_overlaps(
     InvalidDataError
         If a source is no citekey of the registry, or a coordinate or bed is missing or infinite.
     """
-    from scipy.spatial import cKDTree
+    with required_extra("grid"):
+        from scipy.spatial import cKDTree
 
     if "source" not in points:
         raise ValueError("picks of several surveys have a column source; see join_surveys")

@@ -15,6 +15,7 @@ from pyproj import CRS, Transformer
 
 from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
+from deepbedmap.extras import required_extra
 from deepbedmap.places import CRS as AREAS_CRS
 from deepbedmap.places import TEST_AREAS
 
@@ -198,7 +199,8 @@ def grounded_ice(
 @functools.lru_cache(maxsize=1)
 def _gshhg() -> tuple[shapely.MultiPolygon, CRS]:
     """Polygons of grounded ice of GSHHG, and EPSG:3031."""
-    import pygmt
+    with required_extra("grid"):
+        import pygmt
 
     with tempfile.TemporaryDirectory() as folder, pygmt.clib.Session() as session:
         path = Path(folder, "edges")
