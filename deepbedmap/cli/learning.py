@@ -161,7 +161,9 @@ def tune(
 
     from deepbedmap.model import distributed, training
     from deepbedmap.model.training.configuration import load
+    from deepbedmap.model.training.studies import require_optuna
 
+    require_optuna()  # and with it the extra that brings torch too
     base = load(config)
     varied = training.load_space(space, base)
     try:

@@ -5,7 +5,10 @@ from .citation import STYLES as STYLES
 from .citation import Style as Style
 from .citation import cite as cite
 from .listing import Registry as Registry
+from .reading import CHECKSUMS as CHECKSUMS
 from .reading import SCHEMA_VERSION as SCHEMA_VERSION
+from .reading import check as check
+from .reading import checksums as checksums
 from .reading import load as load
 from .records import ARCHIVE_SUFFIXES as ARCHIVE_SUFFIXES
 from .records import BuiltFrom as BuiltFrom
@@ -16,6 +19,7 @@ from .records import Radar as Radar
 
 __all__ = [
     "ARCHIVE_SUFFIXES",
+    "CHECKSUMS",
     "SCHEMA_VERSION",
     "STYLES",
     "Attribution",
@@ -27,6 +31,8 @@ __all__ = [
     "Registry",
     "Style",
     "attribute",
+    "check",
+    "checksums",
     "cite",
     "load",
     "sources_of",
