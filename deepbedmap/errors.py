@@ -1,8 +1,9 @@
 """What can go wrong with data, said so that a person can mend it.
 
 Every error that the data or the run is at fault for is a :class:`DeepBedMapError`: the command
-line prints it as one line and exits with 1. A wrong call raises ``TypeError`` or ``ValueError``
-as everywhere in Python.
+line prints it as one line and exits with 1. A wrong argument raises :class:`WrongCallError`, which
+is a ``ValueError`` as everywhere in Python: the command line exits with 2. Any other exception is a
+bug of this package.
 """
 
 from __future__ import annotations
@@ -84,12 +85,35 @@ class DownloadError(DeepBedMapError, OSError):
     """A file could not be fetched, or what came is not what the registry promises."""
 
 
+class WrongCallError(ValueError):
+    """An argument of a call cannot be used, whatever the data.
+
+    Parameters
+    ----------
+    message
+        What was expected.
+    argument
+        Name of the argument, where the message does not begin with it; the command line prints
+        the option of that name instead.
+
+    Examples
+    --------
+    >>> print(WrongCallError("expected a name that ends in .tif", "out"))
+    out: expected a name that ends in .tif
+    """
+
+    def __init__(self, message: str, argument: str | None = None) -> None:
+        super().__init__(f"{argument}: {message}" if argument else message)
+        self.message = message
+        self.argument = argument
+
+
 def did_you_mean(word: str, words: Iterable[str]) -> str | None:
     """Suggest the words most like one that is not known.
 
     Examples
     --------
-    >>> near("King2016Rutfort", ["King2016Rutford", "King2011Carlson"])
+    >>> did_you_mean("King2016Rutfort", ["King2016Rutford", "King2011Carlson"])
     'did you mean King2016Rutford?'
     """
     matches = difflib.get_close_matches(word, list(words), n=3)

@@ -16,6 +16,7 @@ import numpy as np
 
 from deepbedmap.contribution.table import NUMBER, READ_AS_MISSING, UNREADABLE_MARKS, invalid_sample
 from deepbedmap.contribution.words import column_meaning
+from deepbedmap.errors import WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -212,7 +213,7 @@ def coordinate_system(
         try:
             geographic = pyproj.CRS(crs).is_geographic
         except pyproj.exceptions.CRSError:
-            raise ValueError(f"crs: PROJ knows no {crs!r}; one is EPSG:3031") from None
+            raise WrongCallError(f"crs: PROJ knows no {crs!r}; one is EPSG:3031") from None
         crs, xy_units = crs.upper(), "degrees" if geographic else xy_units
         if geographic:
             return crs, xy_units

@@ -28,7 +28,13 @@ from deepbedmap.contribution.entry import (
 )
 from deepbedmap.contribution.fixture import SurveyContents, truncate_numbers
 from deepbedmap.contribution.words import datum_of, doi_of, licence_of
-from deepbedmap.errors import DeepBedMapError, Fault, InvalidDataError, MissingDataError
+from deepbedmap.errors import (
+    DeepBedMapError,
+    Fault,
+    InvalidDataError,
+    MissingDataError,
+    WrongCallError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,7 +117,7 @@ firn_correction, notes
         An argument is none of its choices, or the sample leaves a question open.
     """
     if survey_type not in (None, *SURVEY_TYPES):
-        raise ValueError(f"survey_type: {survey_type!r} is none of {', '.join(SURVEY_TYPES)}")
+        raise WrongCallError(f"survey_type: {survey_type!r} is none of {', '.join(SURVEY_TYPES)}")
     licence, vertical_datum = licence_of(licence or ""), datum_of(vertical_datum or "")
     doi, paper_doi = doi_of(doi or ""), doi_of(paper_doi or "")
     raw, root = sample.table.path, _checkout(root)
@@ -195,7 +201,7 @@ def _check_is_new(
 ) -> None:
     """Refuse names that are taken, whatever their case, and those that cannot be used."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", citekey):
-        raise ValueError(f"citekey: {citekey!r} is not of letters, digits, - and _ alone")
+        raise WrongCallError(f"citekey: {citekey!r} is not of letters, digits, - and _ alone")
     if not re.fullmatch(r"[A-Za-z0-9_][\w.+-]*\.\w+", raw.name, re.ASCII):
         raise invalid_file(
             raw,

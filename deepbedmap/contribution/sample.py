@@ -24,6 +24,7 @@ from deepbedmap.contribution.columns import (
 )
 from deepbedmap.contribution.table import Table, unique_name
 from deepbedmap.contribution.words import column_meaning
+from deepbedmap.errors import WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +104,7 @@ class Sample:
             There are :attr:`questions` left.
         """
         if self.questions:
-            raise ValueError("; ".join(question.text for question in self.questions))
+            raise WrongCallError("; ".join(question.text for question in self.questions))
         header = self._header()
         called = dict(zip(self.table.columns, header, strict=True))
         parts = {role: called[column] for role, column in self.roles.items()}
@@ -228,14 +229,14 @@ def inspect(
     _choose("xy_units", xy_units, ("degrees", "m", "km"))
     _choose("units", units, ("m", "km"))
     if down not in (None, True, False):
-        raise ValueError("down must be True, False or None: is the bed's column a depth?")
+        raise WrongCallError("down must be True, False or None: is the bed's column a depth?")
     table = Table.read(Path(sample))
     given = {"x": x, "y": y, "z": z, "surface": surface, "thickness": thickness}
     told = {role: table.column(role, name) for role, name in given.items() if name is not None}
     if "z" in told and {"surface", "thickness"} & {*told}:
-        raise ValueError("give z, or surface and thickness, not both")
+        raise WrongCallError("give z, or surface and thickness, not both")
     if len({*told.values()}) < len(told):
-        raise ValueError(f"{', '.join(told)}: each must be a column of its own")
+        raise WrongCallError(f"{', '.join(told)}: each must be a column of its own")
     roles, guesses = column_roles(table, told)
     questions = list[Doubt]()
     names = ", ".join(table.names)
@@ -307,7 +308,7 @@ def _has_three_decimals(fields: list[str]) -> bool:
 
 def _choose(argument: str, value: str | None, choices: Sequence[str]) -> None:
     if value is not None and value not in choices:
-        raise ValueError(f"{argument} must be {', '.join(choices[:-1])} or {choices[-1]}")
+        raise WrongCallError(f"{argument} must be {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def _number(value: float) -> str:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepbedmap.contribution.words import column_meaning
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
+from deepbedmap.errors import (
+    Fault,
+    InvalidDataError,
+    MissingDataError,
+    WrongCallError,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,7 +149,7 @@ class Table:
         if folded.count(name.casefold()) == 1:
             return self.columns[folded.index(name.casefold())]
         hint = did_you_mean(name, self.names) or f"there are {', '.join(self.names)}"
-        raise ValueError(f"{argument}: {self.path.name} has no column {name!r}; {hint}")
+        raise WrongCallError(f"{argument}: {self.path.name} has no column {name!r}; {hint}")
 
     def is_numeric(self, column: str) -> bool:
         """Whether there is a number in one of ``columns``."""

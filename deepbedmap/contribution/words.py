@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from deepbedmap.errors import WrongCallError
+
 _NOT_A_HEIGHT = re.compile(
     "twt|time|pick|loc|qual|qc|err|unc|std|sigma|flag|source|reflect|power|slope|rough|mask|veloc"
 )
@@ -67,7 +69,7 @@ def licence_of(text: str) -> str | None:
     try:
         return canonicalize_license_expression(text)
     except InvalidLicenseExpression:
-        raise ValueError(
+        raise WrongCallError(
             f"licence: {text!r} is no SPDX identifier such as CC-BY-4.0 "
             "(https://spdx.org/licenses lists them); say unknown where no source states one"
         ) from None
@@ -90,7 +92,7 @@ def doi_of(text: str) -> str | None:
         return None
     bare = re.sub(r"^(https?://(dx\.)?doi\.org/|doi:\s*)", "", text.strip(), flags=re.IGNORECASE)
     if not re.fullmatch(r"10\.[0-9]{4,9}/[^\s{}]+", bare):
-        raise ValueError(f"doi: {text!r} is none such as 10.5194/tc-7-375-2013")
+        raise WrongCallError(f"doi: {text!r} is none such as 10.5194/tc-7-375-2013")
     return bare
 
 
@@ -111,7 +113,7 @@ def datum_of(text: str) -> str | None:
         return None
     names = {name.casefold(): name for name in VERTICAL_DATUMS}
     if text.strip().casefold() not in names:
-        raise ValueError(f"datum: {text!r} is none of {', '.join(VERTICAL_DATUMS)}, unknown")
+        raise WrongCallError(f"datum: {text!r} is none of {', '.join(VERTICAL_DATUMS)}, unknown")
     return names[text.strip().casefold()]
 
 

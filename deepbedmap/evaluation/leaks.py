@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbedmap.errors import WrongCallError
 from deepbedmap.evaluation.trainings import require_crs_of_picks
 from deepbedmap.extras import required_extra
 
@@ -75,7 +76,7 @@ def find_leak(points: pd.DataFrame, training: Training, buffer: float = BUFFER) 
         The training is in another CRS.
     """
     if buffer < 0:
-        raise ValueError(f"buffer {buffer} must not be negative")
+        raise WrongCallError(f"buffer {buffer} must not be negative")
     x, y = (points[axis].to_numpy(np.float64) for axis in "xy")
     if training.footprints is not None and len(training.footprints):
         import shapely

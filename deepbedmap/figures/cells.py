@@ -14,7 +14,7 @@ import xarray as xr
 from pyproj import CRS, Transformer
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.places import CRS as POLAR
 
 logger = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ def _of_several_cells(raster: xr.DataArray) -> xr.DataArray:
         [dim for dim in raster.dims if dim not in ("y", "x") and raster.sizes[dim] == 1], drop=True
     )
     if set(raster.dims) != {"y", "x"}:
-        raise ValueError(f"a map is drawn of dimensions (y, x), not of {raster.dims}")
+        raise WrongCallError(f"a map is drawn of dimensions (y, x), not of {raster.dims}")
     single = [dim for dim in ("y", "x") if raster.sizes[dim] == 1]
     if not single and raster.size:
         return raster

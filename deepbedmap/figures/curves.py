@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
 from deepbedmap.figures.sheet import COLOURS, counted, drawing
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def spectrum(
         There is none.
     """
     if not spectra:
-        raise ValueError("a figure of spectra has at least one")
+        raise WrongCallError("a figure of spectra has at least one")
     first = next(iter(spectra.values()))
     pens = {"picks": "0.9p,black", **pens_of(spectra)}
     powers = {"picks": (first.wavelength, first.truth)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.curves import WIDTH, draw_axes, draw_curve, padded_range, pens_of
 from deepbedmap.figures.sheet import drawing
 from deepbedmap.points.picks import LINE_GAP
@@ -64,7 +64,7 @@ def transect(
     import pandas as pd
 
     if not grids or "picks" in grids:
-        raise ValueError("a transect has at least one grid, and none of the name picks")
+        raise WrongCallError("a transect has at least one grid, and none of the name picks")
     name, along = _line_of(picks, grids, line)
     for grid in grids.values():
         if rasters.crs_of(grid) is not None:
@@ -136,7 +136,7 @@ def _line_of(
 ) -> tuple[str, pd.DataFrame]:
     """Name and picks of a line; by default of that which is longest within the grids' bounds."""
     if "line" not in picks:
-        raise ValueError("picks along a line have a column line")
+        raise WrongCallError("picks along a line have a column line")
     names = picks["line"].astype(str)
     if line is not None:
         chosen = _finite(picks[(names == str(line)).to_numpy()])

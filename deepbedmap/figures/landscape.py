@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.cells import Axes, coarse, in_plot_units
 from deepbedmap.figures.panels import Panel, scales_of
 from deepbedmap.figures.sheet import Scale, Sheet, drawing
@@ -37,7 +37,7 @@ def perspective(panels: Sequence[Panel], path: str | os.PathLike[str], source: s
         As of :func:`deepbedmap.figures.compare`, and the errors too.
     """
     if not panels:
-        raise ValueError("a figure has at least one panel")
+        raise WrongCallError("a figure has at least one panel")
     with drawing(path, source) as sheet:
         cells = [coarse(panel.grid, _CELLS) for panel in panels]
         for panel, each in zip(panels, cells, strict=True):

@@ -14,7 +14,7 @@ import xarray as xr
 
 from deepbedmap import places as areas
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.cells import Axes, coarse, in_plot_units
 from deepbedmap.figures.panels import (
     ABOVE,
@@ -204,7 +204,9 @@ def errors_at_picks(
     """
     values = np.asarray(error, np.float64)
     if values.shape != (len(picks),):
-        raise ValueError(f"expected {len(picks)} errors, one a pick, found shape {values.shape}")
+        raise WrongCallError(
+            f"expected {len(picks)} errors, one a pick, found shape {values.shape}"
+        )
     x, y = (picks[axis].to_numpy(np.float64) for axis in ("x", "y"))
     known = np.isfinite(values) & np.isfinite(x) & np.isfinite(y)
     x, y, values = x[known], y[known], values[known]

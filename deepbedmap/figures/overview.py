@@ -15,7 +15,7 @@ from pyproj import CRS
 
 from deepbedmap import places as areas
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.panels import (
     Panel,
     Track,
@@ -149,7 +149,7 @@ def _layers_of(data: xr.Dataset | xr.DataArray) -> Iterator[tuple[str, xr.DataAr
         yield str(data.name or ""), data
         return
     if len(extra) > 1:
-        raise ValueError(f"a map is drawn of (y, x) or (band, y, x), not of {data.dims}")
+        raise WrongCallError(f"a map is drawn of (y, x) or (band, y, x), not of {data.dims}")
     (dim,) = extra
     labels = [str(label) for label in data[dim].to_numpy()] if dim in data.coords else []
     labels = labels or [str(number + 1) for number in range(data.sizes[dim])]

@@ -13,7 +13,7 @@ from pyproj import CRS, Transformer
 
 from deepbedmap import places as areas
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.cells import Axes, coarse, coast, in_plot_units, is_polar, unit_of
 from deepbedmap.figures.sheet import COLOURS, Kind, Scale, Sheet, counted, scale_of
 
@@ -81,7 +81,7 @@ def draw_panels(
 ) -> None:
     """Draw maps on a sheet, in rows from the top, with picks and lines upon each."""
     if not panels:
-        raise ValueError("a figure has at least one panel")
+        raise WrongCallError("a figure has at least one panel")
     cells = [coarse(panel.grid, flags=panel.kind == "flags") for panel in panels]
     scales = scales_of(panels, cells)
     width = _WIDTH if columns > 1 else 1.5 * _WIDTH

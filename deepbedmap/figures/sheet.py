@@ -22,7 +22,7 @@ from pygmt.encodings import charset
 from pygmt.exceptions import GMTError
 
 from deepbedmap import files
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".tif", ".eps")
 """What a figure may be written as; in an ``.svg`` it is an image of 300 dpi."""
@@ -376,7 +376,9 @@ def require_suffix(path: str | os.PathLike[str]) -> None:
     """Check that a figure can be written under a name; :class:`ValueError` where it cannot."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"a figure's name ends in one of {', '.join(SUFFIXES)}, not {suffix!r}")
+        raise WrongCallError(
+            f"a figure's name ends in one of {', '.join(SUFFIXES)}, not {suffix!r}"
+        )
 
 
 def _save(figure: pygmt.Figure, path: Path) -> None:

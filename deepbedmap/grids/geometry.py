@@ -17,7 +17,7 @@ import pygmt
 import xarray as xr
 from pyproj import CRS
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.points.combining import name_of, require_finite
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def region_of(points: pd.DataFrame, increment: float = 250) -> Bounds:
     (0.0, 0.0, 1250.0, 1250.0)
     """
     if increment <= 0:
-        raise ValueError(f"increment must be positive, not {increment}")
+        raise WrongCallError(f"increment must be positive, not {increment}")
     if points.empty:
         raise InvalidDataError(_fault(points, "at least one point", "none", "check the survey"))
     require_finite(points, "x", "y")
@@ -122,7 +122,7 @@ class Lattice:
         for extent in (xmax - xmin, ymax - ymin):
             cells = extent / spacing if spacing > 0 else 0
             if cells < 0.5 or abs(cells - round(cells)) > 1e-6:
-                raise ValueError(
+                raise WrongCallError(
                     f"a region {extent:g} m wide is no whole number of cells of {spacing:g} m"
                 )
         return lattice

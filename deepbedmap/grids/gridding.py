@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbedmap.errors import WrongCallError
 from deepbedmap.grids.geometry import Lattice, describe
 from deepbedmap.grids.gmt import gmt_surface
 
@@ -101,7 +102,7 @@ def grid_points(
     ((10, 10), 5.0)
     """
     if method not in METHODS:
-        raise ValueError(f"method {method!r} must be one of {', '.join(METHODS)}")
+        raise WrongCallError(f"method {method!r} must be one of {', '.join(METHODS)}")
     require_options(tension, max_gap)
     lattice = Lattice.of(points, spacing, region)
     inside = lattice.holds(points)
@@ -120,7 +121,7 @@ def grid_points(
 def require_options(tension: float, max_gap: int) -> None:
     """Raise ValueError where one is out of range."""
     if not 0 <= tension <= 1 or max_gap < 0:
-        raise ValueError(f"tension {tension} must lie in 0 to 1, max_gap {max_gap} not under 0")
+        raise WrongCallError(f"tension {tension} must lie in 0 to 1, max_gap {max_gap} not under 0")
 
 
 def _band(

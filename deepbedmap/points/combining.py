@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.extras import required_extra
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def deduplicate(points: pd.DataFrame, tolerance: float = 1e-3) -> pd.DataFrame:
     1  9.0  0.0  5.0
     """
     if not 0 <= tolerance < math.inf:
-        raise ValueError(f"a tolerance is a distance of 0 m or more, not {tolerance}")
+        raise WrongCallError(f"a tolerance is a distance of 0 m or more, not {tolerance}")
     require_finite(points, "x", "y")
     points = points.reset_index(drop=True)
     keeper = _keepers(points[["x", "y"]].to_numpy(np.float64), tolerance)
@@ -181,7 +181,7 @@ def join_surveys(surveys: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     ['King2016Rutford', 'Shi2010CRESIS']
     """
     if not surveys:
-        raise ValueError("there is no survey to join")
+        raise WrongCallError("there is no survey to join")
     said: dict[str, Any] = {}
     for name in ("crs", "vertical_datum"):
         values = {key: points.attrs.get(name) for key, points in surveys.items()}
@@ -264,9 +264,9 @@ def without_overlaps(
         from scipy.spatial import cKDTree
 
     if "source" not in points:
-        raise ValueError("picks of several surveys have a column source; see join_surveys")
+        raise WrongCallError("picks of several surveys have a column source; see join_surveys")
     if not (0 < distance < math.inf and 0 < difference < math.inf):
-        raise ValueError(f"distances are more than 0 m, not {distance} and {difference}")
+        raise WrongCallError(f"distances are more than 0 m, not {distance} and {difference}")
     require_finite(points, "x", "y", "z")
     places = {dataset.citekey: place for place, dataset in enumerate(registry)}
 

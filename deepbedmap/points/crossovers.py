@@ -14,7 +14,7 @@ import pandas as pd
 import pyproj
 import shapely
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.points.combining import require_finite
 from deepbedmap.points.picks import LINE_GAP
 
@@ -78,9 +78,9 @@ def crossovers(
     0  50.0  0.0    a/1    b/1 -15.0 -18.0         3.0
     """
     if not max_gap > 0:
-        raise ValueError(f"a gap is longer than 0 m, and not {max_gap}")
+        raise WrongCallError(f"a gap is longer than 0 m, and not {max_gap}")
     if "line" not in points:
-        raise ValueError("picks have a column line, which names their flight lines")
+        raise WrongCallError("picks have a column line, which names their flight lines")
     require_finite(points, "x", "y", "z")
     crs = points.attrs.get("crs")
     if crs is not None and pyproj.CRS(crs).is_geographic:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbedmap.errors import WrongCallError
 from deepbedmap.points.tracks import means, stretches, tracks_by_parts
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def roughness_along(
     import pandas as pd
 
     if not length > 0:
-        raise ValueError(f"a stretch is longer than 0 m, and not {length}")
+        raise WrongCallError(f"a stretch is longer than 0 m, and not {length}")
     tables = []
     for row, line, distance, names in tracks_by_parts(picks, columns):
         first = stretches(line, distance, length)

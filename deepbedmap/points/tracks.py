@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -130,7 +130,9 @@ def _require_lines(picks: pd.DataFrame, columns: Sequence[str]) -> None:
     from deepbedmap.points.combining import name_of, require_finite
 
     if missing := [name for name in ("line", *columns) if name not in picks]:
-        raise ValueError(f"picks have columns line and {', '.join(columns)}; here is no {missing}")
+        raise WrongCallError(
+            f"picks have columns line and {', '.join(columns)}; here is no {missing}"
+        )
     crs = picks.attrs.get("crs")
     if crs is not None and pyproj.CRS(crs).is_geographic:
         raise InvalidDataError(
@@ -202,7 +204,7 @@ def even_samples(
         Of some whole lines, as :func:`tracks_by_parts` gives them.
     """
     if not (spacing > 0 and max_gap > 0):
-        raise ValueError(f"spacing and max_gap are more than 0 m, not {spacing} and {max_gap}")
+        raise WrongCallError(f"spacing and max_gap are more than 0 m, not {spacing} and {max_gap}")
     for row, line, distance, _ in tracks_by_parts(picks, columns):
         starts = (np.diff(line, prepend=-1) != 0) | (np.diff(distance, prepend=0.0) > max_gap)
         run = np.cumsum(starts) - 1

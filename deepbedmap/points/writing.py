@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from deepbedmap import files
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.points.picks import Lines, frame
 from deepbedmap.points.survey import Survey
 
@@ -68,7 +68,7 @@ def write_survey(
         As of :func:`read_points`; ValueError too if the name does not end in ``.parquet``.
     """
     if Path(path).suffix != ".parquet":
-        raise ValueError(f"picks are written block by block as .parquet, not {path}")
+        raise WrongCallError(f"picks are written block by block as .parquet, not {path}")
     survey = Survey.find(pipeline, "native", season, bounds)
     settled: dict[Path, Settled] = {}
     with files.beside(Path(path)) as part:
@@ -147,7 +147,7 @@ def write_points(points: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         case ".parquet":
             _write_parquet(points, path)
         case other:
-            raise ValueError(f"picks are written as .parquet or .csv, not {other or path}")
+            raise WrongCallError(f"picks are written as .parquet or .csv, not {other or path}")
 
 
 class _OtherwiseSettledError(Exception):

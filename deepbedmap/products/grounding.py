@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.extras import required_extra
 from deepbedmap.products.assembling import placed
 from deepbedmap.products.attributes import SOURCE
@@ -116,7 +116,7 @@ def blend(
         The width is negative, or the outline a raster of other cells.
     """
     if not width >= 0:
-        raise ValueError(f"width {width} must not be negative")
+        raise WrongCallError(f"width {width} must not be negative")
     bed = bed_of(dataset)
     _require_same_heights(bed, bathymetry)
     cell = rasters.resolution_of(bed)

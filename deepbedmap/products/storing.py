@@ -16,7 +16,7 @@ import xarray as xr
 from dask.base import compute
 
 from deepbedmap import files, rasters
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
 from deepbedmap.extras import required_extra
 from deepbedmap.products import assembling
 
@@ -74,16 +74,18 @@ def write(
         name = layer or "bed"
         if name not in dataset or dataset[name].dims != ("y", "x"):
             names = [str(n) for n in dataset.data_vars if dataset[n].dims == ("y", "x")]
-            raise ValueError(f"layer: expected one of {', '.join(names)}, found {name!r}")
+            raise WrongCallError(f"layer: expected one of {', '.join(names)}, found {name!r}")
         raster = dataset[name].assign_attrs(
             {key: dataset.attrs[key] for key in _TOLD if key in dataset.attrs}
         )
         raster.attrs.pop("ancillary_variables", None)
         return rasters.write_cog(raster, path, dtype=dtype, progress=progress)
     if layer is not None or dtype is not None:
-        raise ValueError("layer and dtype are for GeoTIFF; other files hold all layers as they are")
+        raise WrongCallError(
+            "layer and dtype are for GeoTIFF; other files hold all layers as they are"
+        )
     if path.suffix not in (".nc", ".zarr"):
-        raise ValueError(f"expected a name that ends in .tif, .nc or .zarr, not {path.name!r}")
+        raise WrongCallError(f"expected a name that ends in .tif, .nc or .zarr, not {path.name!r}")
     with files.workplace(path) as folder:
         product = folder / path.name
         if path.suffix == ".nc":

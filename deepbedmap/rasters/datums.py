@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 from pyproj import CRS, Transformer
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.provenance import provenance_of
 from deepbedmap.rasters.geoids import datum_shift, open_geoid, require_cover, require_quantity
 from deepbedmap.rasters.lattice import name_of, require_xy
@@ -140,7 +140,9 @@ def _require_known(name: str, names: Sequence[str]) -> None:
         from deepbedmap.errors import did_you_mean
 
         hint = did_you_mean(str(name), names)
-        raise ValueError(f"{name!r} is none of {', '.join(names)}" + (f"; {hint}" if hint else ""))
+        raise WrongCallError(
+            f"{name!r} is none of {', '.join(names)}" + (f"; {hint}" if hint else "")
+        )
 
 
 def _given_datum(attributes: Mapping[Any, Any], datum: str | None, label: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.rasters.lattice import band_count, name_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def require_filler(filler: xr.DataArray, raster: xr.DataArray) -> None:
     """
     require_same_reference(raster, filler)
     if band_count(filler) != band_count(raster):
-        raise ValueError(
+        raise WrongCallError(
             f"the filler has {band_count(filler)} bands, the raster {band_count(raster)}"
         )
 

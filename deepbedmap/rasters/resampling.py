@@ -11,6 +11,7 @@ import rasterio.windows
 import xarray as xr
 
 from deepbedmap import files
+from deepbedmap.errors import WrongCallError
 from deepbedmap.rasters.lattice import (
     GDAL_CACHE,
     band_count,
@@ -103,7 +104,7 @@ def write_resampled(
     """
     path = Path(path)
     if path.suffix.lower() not in GEOTIFF_SUFFIXES:
-        raise ValueError(f"expected a name that ends in .tif, not {path.name!r}")
+        raise WrongCallError(f"expected a name that ends in .tif, not {path.name!r}")
     given = {"raster": raster} | ({} if filler is None else {"filler": filler})
     rasters = [_open_source(source) for source in given.values()]
     opened = rasters[0]
@@ -176,18 +177,20 @@ def _lattice_bounds(
 ) -> Bounds:
     """Outer edges of cells of a width: those asked for, else those that cover a raster."""
     if cell <= 0:
-        raise ValueError(f"resolution {cell} must be positive")
+        raise WrongCallError(f"resolution {cell} must be positive")
     own = np.array(bounds_of(raster))
     if bounds is not None:
         edges = np.array(bounds, np.float64)
         count = (edges[2:] - edges[:2]) / cell
         if not (np.rint(count) >= 1).all() or np.abs(count - np.rint(count)).max() > 1e-6:
-            raise ValueError(
+            raise WrongCallError(
                 f"bounds {bounds} must be a whole number of cells of {cell:g} m apart,"
                 f" not {count[0]:g} x {count[1]:g}"
             )
         if (edges[:2] >= own[2:]).any() or (edges[2:] <= own[:2]).any():
-            raise ValueError(f"bounds {bounds} lie beyond those of the raster, {bounds_of(raster)}")
+            raise WrongCallError(
+                f"bounds {bounds} lie beyond those of the raster, {bounds_of(raster)}"
+            )
     elif resolution is None:
         edges = own
     else:

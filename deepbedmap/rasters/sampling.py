@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio.windows
 
+from deepbedmap.errors import WrongCallError
 from deepbedmap.rasters.lattice import (
     GDAL_CACHE,
     axes_of,
@@ -63,10 +64,10 @@ def sample(
     """
     x, y = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
     if x.ndim != 1:
-        raise ValueError(f"x and y must be one-dimensional, not of shape {x.shape}")
+        raise WrongCallError(f"x and y must be one-dimensional, not of shape {x.shape}")
     grid = north_up(grid.squeeze("band", drop=True) if "band" in grid.dims else grid)
     if grid.ndim != 2:
-        raise ValueError(f"expected one band, (y, x), found dimensions {grid.dims}")
+        raise WrongCallError(f"expected one band, (y, x), found dimensions {grid.dims}")
     xmin, ymin, xmax, ymax = bounds_of(grid)
     axes = axes_of(grid)
     nodata = grid.rio.nodata
@@ -225,7 +226,7 @@ def _taps(positions: npt.NDArray[np.float64], count: int, method: Method) -> _Ta
             ]
         )
     else:
-        raise ValueError(f"method must be nearest, linear or cubic, not {method!r}")
+        raise WrongCallError(f"method must be nearest, linear or cubic, not {method!r}")
     indices = (base + np.asarray(offsets)[:, None]).clip(0, count - 1).astype(np.intp)
     weights[:, outside] = np.nan
     # A tap without weight points to a cell that has one: it reads no further, spoils nothing.

@@ -13,7 +13,7 @@ import rasterio.windows
 import xarray as xr
 
 from deepbedmap import files
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.files.atomic import workplace
 from deepbedmap.rasters.lattice import (
     GDAL_CACHE,
@@ -102,7 +102,9 @@ def write_cog(
     """
     path, flags = Path(path), raster.dtype.kind in "iu" and raster.dtype.itemsize == 1
     if dtype not in (None, "float32", "int16") or (flags and dtype):
-        raise ValueError(f"dtype: expected {'None' if flags else 'float32 or int16'}, not {dtype}")
+        raise WrongCallError(
+            f"dtype: expected {'None' if flags else 'float32 or int16'}, not {dtype}"
+        )
     written = str(raster.dtype) if flags else dtype or "float32"
     described = without_packing(raster.transpose("y", "x"))
     if axes_of(described)[1][1] > 0:

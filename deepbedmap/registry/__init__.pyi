@@ -5,6 +5,9 @@ from .citation import STYLES as STYLES
 from .citation import Style as Style
 from .citation import cite as cite
 from .listing import Registry as Registry
+from .lookup import IncompleteCitationError as IncompleteCitationError
+from .lookup import search as search
+from .lookup import show as show
 from .reading import CHECKSUMS as CHECKSUMS
 from .reading import SCHEMA_VERSION as SCHEMA_VERSION
 from .reading import check as check
@@ -26,6 +29,7 @@ __all__ = [
     "BuiltFrom",
     "Dataset",
     "File",
+    "IncompleteCitationError",
     "Paper",
     "Radar",
     "Registry",
@@ -35,5 +39,7 @@ __all__ = [
     "checksums",
     "cite",
     "load",
+    "search",
+    "show",
     "sources_of",
 ]

@@ -12,6 +12,8 @@ import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
+from deepbedmap.errors import WrongCallError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
@@ -60,7 +62,7 @@ def cite(registry: Registry, citekeys: str | Iterable[str], style: Style = "bibt
     King, Edward C.; Pritchard, ... (2016). Rutford Ice Stream bed elevation DEM from radar data ...
     """
     if style not in STYLES:
-        raise ValueError(f"style: expected one of {', '.join(STYLES)}, found {style!r}")
+        raise WrongCallError(f"style: expected one of {', '.join(STYLES)}, found {style!r}")
     works = _works(registry, citekeys)
     if style == "csl-json":
         return json.dumps([_csl(work) for work in works], indent=2, ensure_ascii=False) + "\n"

@@ -69,6 +69,8 @@ def spdx_identifier(licence: str) -> str | None:
 @functools.cache
 def is_known_crs(name: str) -> bool:
     """Return whether PROJ recognises the name of a CRS, such as ``EPSG:3031``."""
+    if name in ("EPSG:3031", "EPSG:4326"):  # nearly all of them, and pyproj takes a while to load
+        return True
     import pyproj
 
     try:

@@ -9,7 +9,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from deepbedmap import repository, schemas
-from deepbedmap.errors import Fault, InvalidDataError, did_you_mean
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError, did_you_mean
 from deepbedmap.registry.entries import is_known_crs, spdx_identifier
 
 if TYPE_CHECKING:
@@ -147,6 +147,33 @@ class Registry:
         """
         import pandas as pd
 
+        rows = self.find(text, bounds, folder, licence, datum, crs, status, lonlat)
+        table = pd.DataFrame(rows, columns=_FOUND)
+        return table.astype({"year": "Int64", "files": int, "bounds_known": bool, **_NULLABLE})
+
+    def find(
+        self,
+        text: str | None = None,
+        bounds: Sequence[float] | None = None,
+        folder: str | None = None,
+        licence: str | None = None,
+        datum: str | None = None,
+        crs: str | None = None,
+        status: str | None = None,
+        lonlat: Sequence[float] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Find datasets as :meth:`search` does, without pandas.
+
+        Returns
+        -------
+        list of dict
+            The rows of the table of :meth:`search`; None for what the registry does not know.
+
+        Examples
+        --------
+        >>> [row["citekey"] for row in load().find("rutford ice stream", folder="highres")][0]
+        'King2016Rutford'
+        """
         wanted: dict[str, str | None] = {}
         for field, value in (("folder", folder), ("vertical_datum", datum), ("status", status)):
             if value is not None:
@@ -160,7 +187,7 @@ class Registry:
                 wanted[field] = known(value) or _chosen(field, value, listed)
         touches = _place(bounds, lonlat)
         words = [] if text is None else [_query(word) for word in text.split()]
-        rows = []
+        rows: list[dict[str, Any]] = []
         for dataset in self:
             told = _plain(_description(dataset))
             names = list(dict.fromkeys(n for f in dataset.files for n in (f.filename, f.name)))
@@ -180,8 +207,7 @@ class Registry:
                         "bounds_known": dataset.bounds is not None,
                     }
                 )
-        table = pd.DataFrame(rows, columns=_FOUND)
-        return table.astype({"year": "Int64", "files": int, "bounds_known": bool, **_NULLABLE})
+        return rows
 
     def bibtex(self, citekeys: str | Iterable[str]) -> str:
         """Cite datasets and their papers in BibTeX: see :func:`deepbedmap.registry.cite`."""
@@ -235,7 +261,7 @@ def _chosen(field: str, value: str, values: Iterable[str]) -> str | None:
     if value.casefold() not in as_written and (value.casefold() != "unknown" or field == "folder"):
         known = ", ".join((*as_written.values(), *(["unknown"] if field != "folder" else [])))
         remedy = did_you_mean(value, as_written.values())
-        raise ValueError(
+        raise WrongCallError(
             f"{field.rpartition('_')[2]}: expected one of {known}, found {value!r}"
             + (f"; {remedy}" if remedy else "")
         )
@@ -284,7 +310,7 @@ def _place(
     """Return what says whether a dataset's bounds touch the place that is asked for."""
     if lonlat is not None:
         if bounds is not None:
-            raise ValueError("bounds and lonlat: expected one of the two, found both")
+            raise WrongCallError("bounds and lonlat: expected one of the two, found both")
         import shapely
 
         parts = _polar_outline(lonlat)
@@ -292,7 +318,7 @@ def _place(
     if bounds is None:
         return lambda _: True
     if not (len(bounds) == 4 and bounds[0] < bounds[2] and bounds[1] < bounds[3]):
-        raise ValueError(
+        raise WrongCallError(
             f"bounds must be (xmin, ymin, xmax, ymax) with xmin < xmax and ymin < ymax, "
             f"not {tuple(bounds)}"
         )
@@ -312,7 +338,7 @@ def _polar_outline(lonlat: Sequence[float]) -> Any:
         and lonlat[0] != lonlat[2]
         and -90 <= lonlat[1] < lonlat[3] <= -50
     ):
-        raise ValueError(
+        raise WrongCallError(
             "lonlat must be (lonmin, latmin, lonmax, latmax) with longitudes from -180 to 360 and "
             f"-90 <= latmin < latmax <= -50, not {tuple(lonlat)}"
         )

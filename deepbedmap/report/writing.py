@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepbedmap import files
-from deepbedmap.errors import DeepBedMapError, Fault, InvalidDataError
+from deepbedmap.errors import DeepBedMapError, Fault, InvalidDataError, WrongCallError
 from deepbedmap.registry.attribution import attribute
 from deepbedmap.registry.citation import cite
 from deepbedmap.report.evaluation_figures import draw_evaluation
@@ -116,7 +116,7 @@ def write_report(
     import jinja2
 
     if not rows:
-        raise ValueError("a report has a row or more")
+        raise WrongCallError("a report has a row or more")
     path = Path(path)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("deepbedmap.report", ""),

@@ -20,7 +20,7 @@ import zarr
 
 from deepbedmap import __version__, rasters
 from deepbedmap.cluster import mapped
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.files.resumable import Parts
 from deepbedmap.places import TEST_AREAS
 from deepbedmap.provenance import describe_file
@@ -142,11 +142,11 @@ def build(
     """
     path = Path(path)
     if path.suffix != ".zarr":
-        raise ValueError(f"{path}: the name of a training set ends in .zarr")
+        raise WrongCallError(f"{path}: the name of a training set ends in .zarr")
     if size < 4 or size % 4:
-        raise ValueError(f"size must be a multiple of 4 cells, not {size}")
+        raise WrongCallError(f"size must be a multiple of 4 cells, not {size}")
     if by not in ("block", "survey"):
-        raise ValueError(f'by must be "block" or "survey", not {by!r}')
+        raise WrongCallError(f'by must be "block" or "survey", not {by!r}')
     beds = open_grids(grids)
     datum = _require_consistent(beds, inputs)
     areas = [exclude] if isinstance(exclude, str) else list(exclude)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.tiles.placement import (
     THREADS,
     cells_across_and_down,
@@ -93,7 +93,7 @@ def cut_tiles(
     array([1250., 1750., 2250., 2750.], dtype=float32)
     """
     if isinstance(fill, str) and fill != "error":
-        raise ValueError(f'fill must be None, a number or "error", not {fill!r}')
+        raise WrongCallError(f'fill must be None, a number or "error", not {fill!r}')
     if not isinstance(raster, xr.DataArray):
         raster = rasters.open_raster(raster)
     name = rasters.name_of(raster)
@@ -101,7 +101,7 @@ def cut_tiles(
     boxes = window_bounds(windows, crs, name)
     cell = rasters.resolution_of(raster) if resolution is None else resolution
     if padding < 0 or cell <= 0:
-        raise ValueError(f"padding {padding} and resolution {cell} must not be negative")
+        raise WrongCallError(f"padding {padding} and resolution {cell} must not be negative")
     boxes = boxes + np.array([-padding, -padding, padding, padding])
     bands = rasters.band_count(raster)
     if filler is not None and not isinstance(filler, xr.DataArray):

@@ -12,7 +12,7 @@ import geopandas as gpd
 import numpy as np
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ def window_bounds(
         windows = windows[EDGES] if set(EDGES) <= set(windows.columns) else windows.bounds
     boxes = np.asarray(windows, np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"windows must be bounds (n, 4), not {boxes.shape}")
+        raise WrongCallError(f"windows must be bounds (n, 4), not {boxes.shape}")
     return boxes
 
 
@@ -122,7 +122,7 @@ def cells_across_and_down(boxes: npt.NDArray[np.float64], cell: float) -> tuple[
     width, height = np.rint(cells[0]).astype(int)
     if min(width, height) < 1 or np.abs(cells - (width, height)).max() > 1e-6:
         worst = cells[np.abs(cells - (width, height)).max(axis=1).argmax()]
-        raise ValueError(
+        raise WrongCallError(
             f"windows, padding included, must all be the same whole number of cells of {cell:g} m;"
             f" one is {worst[0]:g} x {worst[1]:g}, the first {cells[0, 0]:g} x {cells[0, 1]:g}"
         )

@@ -14,7 +14,13 @@ import shapely
 from pyproj import CRS, Transformer
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
+from deepbedmap.errors import (
+    Fault,
+    InvalidDataError,
+    MissingDataError,
+    WrongCallError,
+    did_you_mean,
+)
 from deepbedmap.extras import required_extra
 from deepbedmap.places import CRS as AREAS_CRS
 from deepbedmap.places import TEST_AREAS
@@ -59,9 +65,9 @@ def exclude(
         if name not in TEST_AREAS:
             hint = did_you_mean(name, TEST_AREAS)
             known = ", ".join(TEST_AREAS)
-            raise ValueError(f"no test area {name!r}; " + (hint or f"there are {known}"))
+            raise WrongCallError(f"no test area {name!r}; " + (hint or f"there are {known}"))
     if buffer < 0:
-        raise ValueError(f"buffer {buffer} must not be negative")
+        raise WrongCallError(f"buffer {buffer} must not be negative")
     _require_crs_of(windows, CRS(AREAS_CRS), "the test areas")
     held_out = shapely.union_all([shapely.box(*TEST_AREAS[name]) for name in names])
     kept = ~shapely.dwithin(windows.geometry.to_numpy(), held_out, buffer)
@@ -132,7 +138,7 @@ def grounded(
     ([1, 2], [2])
     """
     if buffer < 0:
-        raise ValueError(f"buffer {buffer} must not be negative")
+        raise WrongCallError(f"buffer {buffer} must not be negative")
     ice, crs = _gshhg() if grounding_line is None else grounded_ice(grounding_line)
     _require_crs_of(windows, crs, "the grounding line")
     if len(windows) == 0:

@@ -16,7 +16,7 @@ import pandas as pd
 from pyproj import CRS
 
 from deepbedmap import files
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     import os
@@ -75,11 +75,11 @@ def split(
         No window is left to train on, or there is none to validate with; a window without a survey.
     """
     if by not in ("block", "survey"):
-        raise ValueError(f'by must be "block" or "survey", not {by!r}')
+        raise WrongCallError(f'by must be "block" or "survey", not {by!r}')
     if not 0 < validation < 1:
-        raise ValueError(f"validation must be between 0 and 1, not {validation}")
+        raise WrongCallError(f"validation must be between 0 and 1, not {validation}")
     if block <= 0 or buffer < 0:
-        raise ValueError(f"block {block} must be positive and buffer {buffer} not negative")
+        raise WrongCallError(f"block {block} must be positive and buffer {buffer} not negative")
     member = _surveys(windows) if by == "survey" else _blocks(windows, block)
     chosen = _hold_out(np.bincount(member), validation, seed)
     part = np.where(np.isin(member, chosen), "validation", "train").astype(object)
@@ -116,7 +116,7 @@ def _blocks(windows: gpd.GeoDataFrame, width: float) -> npt.NDArray[np.intp]:
 def _surveys(windows: gpd.GeoDataFrame) -> npt.NDArray[np.intp]:
     """Number of the survey that each window is from."""
     if "survey" not in windows:
-        raise ValueError('by="survey" needs windows with a column survey')
+        raise WrongCallError('by="survey" needs windows with a column survey')
     member: npt.NDArray[np.intp] = pd.factorize(windows["survey"], sort=True)[0]
     if (member < 0).any():
         raise InvalidDataError(
@@ -180,7 +180,7 @@ def write_footprints(
         )
     degrees = crs is not None and CRS.from_user_input(crs) != windows.crs
     if degrees and CRS.from_user_input(crs) != CRS("EPSG:4326"):
-        raise ValueError(f"crs must be {windows.crs.to_string()} or EPSG:4326, not {crs}")
+        raise WrongCallError(f"crs must be {windows.crs.to_string()} or EPSG:4326, not {crs}")
     if degrees:
         windows = windows.set_geometry(windows.segmentize(_VERTEX_EVERY))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import xarray as xr
 from pyproj import CRS
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.tiles import selection
 from deepbedmap.tiles.inputs import PADDING
 from deepbedmap.tiles.selection import grounded
@@ -110,7 +110,7 @@ def find(
 def open_grids(grids: Mapping[str, Grid]) -> dict[str, xr.DataArray]:
     """Return the bed grid of each survey, opened if it is a path; raise ValueError if none."""
     if not grids:
-        raise ValueError("the grid of at least one survey is needed")
+        raise WrongCallError("the grid of at least one survey is needed")
     return {
         str(survey): grid if isinstance(grid, xr.DataArray) else rasters.open_raster(grid)
         for survey, grid in grids.items()

@@ -10,6 +10,7 @@ import shapely
 import xarray as xr
 
 from deepbedmap import rasters
+from deepbedmap.errors import WrongCallError
 from deepbedmap.tiles.placement import (
     EDGES,
     bounds_text,
@@ -71,9 +72,9 @@ def find_windows(
     [[0.0, 0.0, 300.0, 300.0], [100.0, 0.0, 400.0, 300.0]]
     """
     if size < 1 or step < 1:
-        raise ValueError(f"size and step must be at least 1, not {size} and {step}")
+        raise WrongCallError(f"size and step must be at least 1, not {size} and {step}")
     if not 0 < coverage <= 1:
-        raise ValueError(f"coverage must be over 0 and at most 1, not {coverage}")
+        raise WrongCallError(f"coverage must be over 0 and at most 1, not {coverage}")
     xmin, _, _, ymax = rasters.bounds_of(grid)
     cell = rasters.resolution_of(grid)
     _require_one_band(grid)
@@ -101,7 +102,7 @@ def find_windows(
 
 def _require_one_band(grid: xr.DataArray) -> None:
     if grid.ndim != 2:
-        raise ValueError(f"expected one band, (y, x), found dimensions {grid.dims}")
+        raise WrongCallError(f"expected one band, (y, x), found dimensions {grid.dims}")
 
 
 def _measured(grid: xr.DataArray) -> npt.NDArray[np.bool_]:
@@ -166,7 +167,7 @@ def masks(grid: xr.DataArray, windows: gpd.GeoDataFrame | npt.ArrayLike) -> npt.
     row, column = whole = np.rint(exact).astype(int)
     if np.abs(exact - whole).max() > 1e-6:
         number = int(np.abs(exact - whole).max(axis=0).argmax())
-        raise ValueError(
+        raise WrongCallError(
             f"window {number}, {bounds_text(boxes[number])}, cuts through cells of {name}"
         )
     grid = rasters.north_up(grid)

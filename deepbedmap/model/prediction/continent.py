@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from deepbedmap.cluster import mapped
+from deepbedmap.errors import WrongCallError
 from deepbedmap.files.atomic import beside
 from deepbedmap.files.resumable import Parts
 from deepbedmap.model import checkpoints as saved
@@ -169,7 +170,7 @@ def make_dem(
 
     products.policies_of(policies)
     if bathymetry is not None and outline is None:
-        raise ValueError("bathymetry: expected an outline too, along which it is blended")
+        raise WrongCallError("bathymetry: expected an outline too, along which it is blended")
     paths = product_paths(out)
     files = checkpoint_files(checkpoints)
     opened = open_inputs(inputs)

@@ -4,6 +4,9 @@ from .configuration import Configuration as Configuration
 from .configuration import to_toml as to_toml
 from .fitting import Fitted as Fitted
 from .fitting import fit as fit
+from .from_files import settings_of as settings_of
+from .from_files import train_files as train_files
+from .from_files import tune_files as tune_files
 from .in_memory import Tiles as Tiles
 from .in_memory import TrainingSet as TrainingSet
 from .loading import load_tiles as load_tiles
@@ -45,9 +48,12 @@ __all__ = [
     "paper_optimizer",
     "provenance_of",
     "refine",
+    "settings_of",
     "table",
     "to_toml",
     "train",
+    "train_files",
     "tune",
+    "tune_files",
     "validate",
 ]
