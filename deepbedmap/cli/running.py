@@ -34,11 +34,13 @@ def main() -> None:
     call is at fault).
     """
     from deepbedmap.errors import DeepBedMapError, WrongCallError
+    from deepbedmap.extras import required_extra
 
     logger = logging.getLogger("deepbedmap")
     level = logger.level
     try:
-        app(prog_name="deepbedmap")
+        with required_extra():
+            app(prog_name="deepbedmap")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

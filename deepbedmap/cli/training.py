@@ -132,7 +132,9 @@ def tune(
     import json as json_module
 
     from deepbedmap.model import training
+    from deepbedmap.model.training.studies import require_optuna
 
+    require_optuna()  # its extra brings torch too
     options: dict[str, Any] = {"space": space, "config": config, "timeout": timeout}
     options |= {"seed": seed, "device": device}
     try:

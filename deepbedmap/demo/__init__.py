@@ -10,4 +10,4 @@ stages in :mod:`deepbedmap.demo.stages` and drawn in :mod:`deepbedmap.demo.repor
 
 from deepbedmap.faces import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="all")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
+from deepbedmap.extras import required_extra
 from deepbedmap.points.picks import LINE_GAP
 from deepbedmap.points.tracks import even_samples
 
@@ -156,7 +157,8 @@ def spectra(
     >>> found.windows, round(found.significance(), 2), found.resolved_wavelength()
     (19, 0.16, 500.0)
     """
-    from scipy import signal
+    with required_extra("grid"):
+        from scipy import signal
 
     if not (spacing > 0 and window / spacing >= 8):
         raise WrongCallError(

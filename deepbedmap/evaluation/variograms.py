@@ -9,6 +9,7 @@ import numpy as np
 
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.evaluation.spectral import SPACING
+from deepbedmap.extras import required_extra
 from deepbedmap.points.picks import LINE_GAP
 from deepbedmap.points.tracks import even_samples, tracks
 
@@ -79,7 +80,8 @@ class Variogram:
         InvalidDataError
             There are fewer than 4 lags.
         """
-        from scipy import optimize
+        with required_extra("grid"):
+            from scipy import optimize
 
         if model not in ("exponential", "spherical"):
             raise WrongCallError(f"a model is exponential or spherical, not {model!r}")
@@ -191,7 +193,8 @@ def variogram_around(
     InvalidDataError
         As :func:`deepbedmap.points.tracks.tracks`; or all picks stand alone.
     """
-    from scipy.spatial import cKDTree
+    with required_extra("grid"):
+        from scipy.spatial import cKDTree
 
     if not longest >= spacing > 0:
         raise WrongCallError(f"the longest lag, {longest:g} m, is shorter than {spacing:g} m")

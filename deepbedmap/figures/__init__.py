@@ -5,4 +5,4 @@ Every function takes plain data and the path of an image, which appears complete
 
 from deepbedmap.faces import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="maps")

@@ -9,4 +9,4 @@ The spline itself is in :mod:`deepbedmap.grids.spline`.
 
 from deepbedmap.faces import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="grid")

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
+from deepbedmap.extras import required_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -120,8 +121,6 @@ def require_finite(points: pd.DataFrame, *names: str) -> None:
 
 def _keepers(places: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.intp]:
     """Return the row that is kept for each row: itself, or an earlier one at the same position."""
-    from scipy.spatial import cKDTree
-
     # Equal positions are merged first: n of them would otherwise give n² / 2 pairs in the tree.
     order = np.lexsort((places[:, 1], places[:, 0]))
     ordered = places[order]
@@ -130,6 +129,9 @@ def _keepers(places: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[n
     keeper[order] = order[np.flatnonzero(starts)][np.cumsum(starts) - 1]  # lexsort is stable
     if tolerance == 0:
         return keeper
+    with required_extra("grid"):
+        from scipy.spatial import cKDTree
+
     firsts = np.flatnonzero(keeper == np.arange(len(places)))
     apart = places[firsts]
     tree = cKDTree(apart, balanced_tree=False, compact_nodes=False)
@@ -318,7 +320,8 @@ def _near_any(
     positions: npt.NDArray[np.float64], others: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.bool_]:
     """Return which positions are within 1 of any of the others in every coordinate."""
-    from scipy.spatial import cKDTree
+    with required_extra("grid"):
+        from scipy.spatial import cKDTree
 
     tree = cKDTree(others, balanced_tree=False, compact_nodes=False)
     near = np.empty(len(positions), dtype=bool)

@@ -29,6 +29,7 @@ from deepbedmap.errors import (
     WrongCallError,
     did_you_mean,
 )
+from deepbedmap.extras import required_extra
 from deepbedmap.points import raw_text
 from deepbedmap.points.picks import FilePicks
 from deepbedmap.points.pipelines import Recipe
@@ -333,13 +334,8 @@ def _how_to_get(dataset: Dataset, pattern: str, wanted: Sequence[str] | None) ->
 
 def _run_pdal(raw: RawFile, recipe: Recipe) -> Columns:
     """Columns of the records that PDAL keeps, all numbers, without those that it had as text."""
-    try:
+    with required_extra("pdal"):
         import pdal
-    except ImportError:
-        raise MissingDataError(
-            "engine 'pdal' needs python-pdal, which is not here; "
-            "get it with `conda install -c conda-forge python-pdal`, or use engine 'native'"
-        ) from None
     layout, own = raw.layout, recipe.own_layout
     if own and not own.fits(layout):
         raise InvalidDataError(

@@ -13,11 +13,11 @@ import h5netcdf
 import h5py
 import numpy as np
 import xarray as xr
-import zarr
 from dask.base import compute
 
 from deepbedmap import files, rasters
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
+from deepbedmap.extras import required_extra
 from deepbedmap.products import assembling
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ def open_product(path: str | os.PathLike[str]) -> xr.Dataset:
         )
     try:
         if path.is_dir():
+            with required_extra("model"):
+                import zarr  # noqa: F401  # xarray reads stores with it
             dataset = xr.open_zarr(path, consolidated=False, chunks={}, decode_coords="all")
         else:
             dataset = xr.open_dataset(path, engine="h5netcdf", chunks={}, decode_coords="all")
@@ -183,6 +185,9 @@ def _windows(
 
 
 def _write_zarr(dataset: xr.Dataset, path: Path, progress: Progress | None) -> None:
+    with required_extra("model"):
+        import zarr
+
     template = _described(dataset)
     for layer in template.data_vars.values():
         if _is_raster(layer):

@@ -8,7 +8,10 @@ from .listing import Registry as Registry
 from .lookup import IncompleteCitationError as IncompleteCitationError
 from .lookup import search as search
 from .lookup import show as show
+from .reading import CHECKSUMS as CHECKSUMS
 from .reading import SCHEMA_VERSION as SCHEMA_VERSION
+from .reading import check as check
+from .reading import checksums as checksums
 from .reading import load as load
 from .records import ARCHIVE_SUFFIXES as ARCHIVE_SUFFIXES
 from .records import BuiltFrom as BuiltFrom
@@ -19,6 +22,7 @@ from .records import Radar as Radar
 
 __all__ = [
     "ARCHIVE_SUFFIXES",
+    "CHECKSUMS",
     "SCHEMA_VERSION",
     "STYLES",
     "Attribution",
@@ -31,6 +35,8 @@ __all__ = [
     "Registry",
     "Style",
     "attribute",
+    "check",
+    "checksums",
     "cite",
     "load",
     "search",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from deepbedmap import repository, schemas
 from deepbedmap.errors import InvalidDataError
+from deepbedmap.files import digest
 from deepbedmap.registry.entries import each_file, list_or_empty
 from deepbedmap.registry.faults import inconsistencies
 from deepbedmap.registry.listing import Registry
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 """Version of the registry's format that this release reads; ``data_list.yml`` lists the changes."""
 
+CHECKSUMS = "catalog/registry.sha256"
+"""Checksums of the registry that the catalogs were built from, and of its schema."""
+
 
 def load(path: str | Path | None = None) -> Registry:
     """Read a registry and check it.
+
+    The one that comes with the package was checked when its catalogs were built, and is not checked
+    again while its bytes are the same.
 
     Parameters
     ----------
@@ -47,11 +54,42 @@ def load(path: str | Path | None = None) -> Registry:
     path = repository.root() if path is None else Path(path)
     if path.is_dir():
         path = path / "data_list.yml"
+    document = _document(path) if _was_checked(path) else check(path)
+    return Registry(path, [_dataset(entry) for entry in document.content["datasets"]])
+
+
+def check(path: Path) -> schemas.Document:
+    """Check a registry file against its schema and for contradictions; return its content.
+
+    Raises
+    ------
+    InvalidDataError, MissingDataError
+        As :func:`load`.
+    """
     document = _document(path)
     faults = [*schemas.faults(document, "registry"), *inconsistencies(document)]
     if faults:
         raise InvalidDataError(*sorted(faults, key=lambda fault: fault.line or 0))
-    return Registry(path, [_dataset(entry) for entry in document.content["datasets"]])
+    return document
+
+
+def checksums(path: Path) -> str:
+    """Return the checksums of a registry and its schema, in the form that ``sha256sum`` reads.
+
+    ``deepbedmap catalog build`` writes them to :data:`CHECKSUMS`, once the registry is checked.
+    """
+    schema = repository.root() / "validation" / "registry.schema.json"
+    return (
+        f"{digest(path).sha256}  {path.name}\n{digest(schema).sha256}  validation/{schema.name}\n"
+    )
+
+
+def _was_checked(path: Path) -> bool:
+    """Whether these are the bytes of the package's own registry that its catalogs came from."""
+    root = repository.root()
+    if path != root / "data_list.yml" or not (root / CHECKSUMS).is_file():
+        return False
+    return path.is_file() and (root / CHECKSUMS).read_text(encoding="utf-8") == checksums(path)
 
 
 def _document(path: Path) -> schemas.Document:

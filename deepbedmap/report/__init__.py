@@ -6,4 +6,4 @@ self-contained .html file. Start with :func:`report_evaluation`.
 
 from deepbedmap.faces import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="maps")

@@ -21,6 +21,7 @@ from deepbedmap.errors import (
     WrongCallError,
     did_you_mean,
 )
+from deepbedmap.extras import required_extra
 from deepbedmap.places import CRS as AREAS_CRS
 from deepbedmap.places import TEST_AREAS
 
@@ -205,7 +206,8 @@ def grounded_ice(
 @functools.lru_cache(maxsize=1)
 def _gshhg() -> tuple[shapely.MultiPolygon, CRS]:
     """Return the polygons of grounded ice in GSHHG, and EPSG:3031."""
-    import pygmt
+    with required_extra("grid"):
+        import pygmt
 
     with tempfile.TemporaryDirectory() as folder, pygmt.clib.Session() as session:
         path = Path(folder, "edges")

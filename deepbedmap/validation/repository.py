@@ -221,7 +221,7 @@ def _check_registry(path: Path) -> Iterator[Fault]:
 
 
 def _load_registry(path: Path) -> Iterable[Fault]:
-    registries.load(path)
+    registries.check(path)
     return []
 
 

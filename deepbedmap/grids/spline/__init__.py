@@ -11,4 +11,4 @@ once, and :func:`refine` the finest one part by part.
 
 from deepbedmap.faces import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="grid")
