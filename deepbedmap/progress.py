@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
@@ -20,6 +21,11 @@ class Tell(Protocol):
         ...
 
 
+def shows_bars(console: Console) -> bool:
+    """Return whether bars are shown: on a terminal, unless the package's warnings are silenced."""
+    return console.is_terminal and logging.getLogger("deepbedmap").isEnabledFor(logging.WARNING)
+
+
 @contextlib.contextmanager
 def steps(label: str) -> Iterator[Tell]:
     """Show a bar on a terminal; give what is to be told how many steps are done, of how many."""
@@ -32,7 +38,7 @@ def steps(label: str) -> Iterator[Tell]:
         TextColumn("{task.description}"),
     )
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        *columns, console=console, transient=True, disable=not shows_bars(console)
     ) as bar:
         task = bar.add_task("", total=None)
 

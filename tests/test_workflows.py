@@ -58,7 +58,7 @@ def test_every_target_module_and_test_file_of_a_workflow_is_there(path):
     assert {*re.findall(r"\bmake ([a-z]+)", text)} <= {*targets}
     for module in re.findall(r"-m (deepbedmap[\w.]*)", text):
         assert importlib.util.find_spec(module)
-    for name in re.findall(r"tests/\w+\.py", text):
+    for name in re.findall(r"tests/[\w/]+\.py", text):
         assert (ROOT / name).is_file()
 
 

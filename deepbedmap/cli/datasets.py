@@ -21,6 +21,7 @@ from deepbedmap.cli.options import (
 if TYPE_CHECKING:
     from deepbedmap.download.checking import Checked
     from deepbedmap.download.planning import Planned
+    from deepbedmap.registry.listing import Registry
     from deepbedmap.registry.records import Dataset
 
 _MOST_FILES = 10
@@ -130,11 +131,12 @@ def show(
 
     from deepbedmap import registry
 
-    dataset = registry.show(citekey)
+    listing = registry.load()
+    dataset = registry.show(citekey, registry=listing)
     if json:
         typer.echo(json_module.dumps(dataclasses.asdict(dataset), indent=2, ensure_ascii=False))
     else:
-        _print_page(dataset)
+        _print_page(dataset, listing)
 
 
 @command("deepbedmap cite King2016Rutford bed.nc >> references.bib")
@@ -289,7 +291,7 @@ def _years(epoch: tuple[int, int]) -> str:
     return str(epoch[0]) if epoch[0] == epoch[1] else f"{epoch[0]}-{epoch[1]}"
 
 
-def _print_page(dataset: Dataset) -> None:
+def _print_page(dataset: Dataset, listing: Registry) -> None:
     """Print the entry of a dataset, for a person to read."""
     lines = [dataset.citekey, *wrapped(dataset.title)]
     if dataset.status in ("superseded", "retired", "withdrawn"):
@@ -297,7 +299,7 @@ def _print_page(dataset: Dataset) -> None:
         use = f"; use {successor} (`deepbedmap show {successor}`)" if successor else ""
         lines.append(f"This dataset is {dataset.status}{use}.")
     lines.append("")
-    for name, text in _entry(dataset).items():
+    for name, text in _entry(dataset, listing).items():
         lines += wrapped(text, f"{name.replace('_', ' '):17} ", 18)
     typer.echo("\n".join(lines))
     rows = [
@@ -316,11 +318,11 @@ def _print_page(dataset: Dataset) -> None:
         typer.echo(f"and {len(rows) - _MOST_FILES} more (--json lists all)")
 
 
-def _entry(dataset: Dataset) -> dict[str, str]:
+def _entry(dataset: Dataset, listing: Registry) -> dict[str, str]:
     """Return the fields of a dataset in words, without those that head its page."""
     from dataclasses import asdict
 
-    from deepbedmap.registry import lookup
+    from deepbedmap.registry import citation
 
     fields: dict[str, Any] = asdict(dataset)
     for name in ("citekey", "title", "files"):
@@ -329,7 +331,7 @@ def _entry(dataset: Dataset) -> dict[str, str]:
     for name in ("doi_dataset", "doi_literature"):
         fields[name] = fields[name] and f"https://doi.org/{fields[name]}"
     if dataset.paper:
-        fields["paper"] = lookup.cite(dataset.citekey, "text").splitlines()[-1]
+        fields["paper"] = citation.cite(listing, dataset.citekey, "text").splitlines()[-1]
     if dataset.bounds:
         fields["bounds"] = f"{' '.join(f'{edge:.0f}' for edge in dataset.bounds)} (m, EPSG:3031)"
     if dataset.resolution:

@@ -132,8 +132,9 @@ def evaluate(
     picks are independent of its prior and of its training: yes, no or unknown, and why. Picks
     inside training tiles, or within the buffer, are refused.
     """
-    printing = ("baseline", "datum", "geoid", "report", "csv", "json")
-    options = {name: value for name, value in locals().items() if name not in printing}
+    options = dict(locals())
+    for name in ("baseline", "datum", "geoid", "report", "csv", "json"):
+        del options[name]
     from deepbedmap.evaluation.from_files import evaluate_files
 
     named = {"baselines": (baseline, "baseline"), "datums": (datum, "datum")}

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import re
+import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -106,14 +107,19 @@ class Commands(TyperGroup):
             command: Any = self.get_command(ctx, name)
             first = re.split(r"\n\s*\n", command.help or "")[0]
             texts[name] = " ".join(first.split())
-        width = max(map(len, texts))
         listed = {name for names in PANELS.values() for name in names}
-        others = tuple(name for name in texts if name not in listed)
-        for title, names in {**PANELS, "Commands": others}.items():
-            rows = [(f"{name:{width}}", texts[name]) for name in names if name in texts]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+        width = max(map(len, texts))
+
+        def write(names: Iterable[str]) -> None:
+            formatter.write_dl([(f"{n:{width}}", texts[n]) for n in names if n in texts])
+
+        with formatter.section("Commands"):
+            if texts.keys() - listed:
+                write(name for name in texts if name not in listed)
+                return
+            for panel, names in PANELS.items():
+                with formatter.section(panel):
+                    write(names)
 
 
 def _examples(examples: Iterable[str], width: int) -> str:
@@ -183,7 +189,7 @@ def complete_citekey(incomplete: str) -> list[str]:
 
     text = (repository.root() / "data_list.yml").read_text(encoding="utf-8")
     citekeys = re.findall(r"^ *- citekey: *([\w-]+)", text, re.MULTILINE)
-    return [citekey for citekey in citekeys if citekey.casefold().startswith(incomplete.casefold())]
+    return [citekey for citekey in citekeys if citekey.startswith(incomplete)]
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -220,27 +226,38 @@ def pairs_of(values: list[str] | None, option: str) -> dict[str, str]:
 def print_table(header: list[str], rows: list[list[str]]) -> None:
     """Print a table: as wide as the terminal on one; whole, one line per row, elsewhere.
 
-    The first column is never broken. Colours are left out where NO_COLOR is set.
+    Neither words nor cells of the first column are broken: a table may then be wider than a narrow
+    terminal. Colours are left out where NO_COLOR is set.
     """
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    style = "none" if os.environ.get("NO_COLOR") else "bold"
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=style)
+    columns = list(zip(header, *rows, strict=True))
+    words = [
+        max(len(word) for cell in column for word in (*cell.split(), "")) for column in columns
+    ]
     for number, title in enumerate(header):
-        table.add_column(title, no_wrap=number == 0, overflow="fold")
+        table.add_column(title, no_wrap=number == 0, overflow="fold", min_width=words[number])
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:
-        console.width = sum(max(map(len, cells)) + 2 for cells in zip(header, *rows, strict=True))
+    if console.is_terminal:
+        whole = max(map(len, columns[0])), *words[1:]  # no word is broken, nor the first column
+        console.width = max(console.width, sum(whole) + 2 * len(header))
+        console.print(table)
+        return
+    console.width = sum(max(map(len, column)) + 2 for column in columns)
     with console.capture() as capture:
         console.print(table)
     typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def wrapped(text: str, label: str = "", indent: int = 0) -> list[str]:
-    """Break a text into lines as wide as a page of help, the label before the first."""
-    return textwrap.wrap(label + text, _WIDEST, subsequent_indent=" " * indent)
+    """Break a text into lines that fit on the terminal, the label before the first."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
+    return textwrap.wrap(label + text, min(columns, _WIDEST), subsequent_indent=" " * indent)
 
 
 def interrupted(hint: str) -> typer.Exit:

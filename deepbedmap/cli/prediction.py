@@ -118,7 +118,9 @@ def predict(
     The bed is checked before it is written: datum, range, rock, flotation, floating, thickness,
     slope, gaps. An interrupted run, even by SIGKILL, resumes when it is started again.
     """
-    options = {k: v for k, v in locals().items() if k not in ("checkpoint", "out", "json")}
+    options = dict(locals())
+    for name in ("checkpoint", "out", "json"):
+        del options[name]
     calm_threads()
     from deepbedmap import progress
     from deepbedmap.model import prediction

@@ -78,7 +78,7 @@ def train(
                 out, training_set, device=device, progress=epoch_log.step, **options
             )
     except KeyboardInterrupt as stop:
-        raise interrupted(f"{stop}; --resume resumes it" if str(stop) else "") from None
+        raise interrupted(f"{stop}; resume with --resume" if str(stop) else "") from None
     if not is_first_process():
         return
     last = fitted.history[-1]

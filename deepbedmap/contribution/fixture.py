@@ -94,7 +94,7 @@ def truncate_numbers(line: bytes) -> bytes:
 
     Examples
     --------
-    >>> _coarse(b"-87.521210,1234.5,0.0123,-9999,L7\n")
+    >>> truncate_numbers(b"-87.521210,1234.5,0.0123,-9999,L7\n")
     b'-87.000000,1200.0,0.0120,-9999,L7\n'
     """
 

@@ -25,6 +25,7 @@ def digest(path: Path, advance: Callable[[int], None] = lambda _: None) -> Diges
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp()) / "bed.txt"
     >>> _ = path.write_text("-1200")
     >>> digest(path).bytes

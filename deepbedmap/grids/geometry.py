@@ -60,6 +60,7 @@ def region_of(points: pd.DataFrame, increment: float = 250) -> Bounds:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> region_of(pd.DataFrame({"x": [100, 1000], "y": [0, 990]}))
     (0.0, 0.0, 1250.0, 1250.0)
     """

@@ -96,6 +96,7 @@ def grid_points(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> picks = pd.DataFrame({"x": [0, 0, 2000, 2000], "y": [0, 2000, 0, 2000], "z": [5.0] * 4})
     >>> grid = grid_points(picks, region=(-250, -250, 2250, 2250))
     >>> grid.shape, float(grid.mean())

@@ -33,6 +33,8 @@ def bounds_of(raster: xr.DataArray) -> Bounds:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> bounds_of(xr.DataArray(np.zeros((2, 3)), {"y": [750, 250], "x": [250, 750, 1250]}))
     (0.0, 0.0, 1500.0, 1000.0)
     """

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import rasterio.errors
 import rasterio.windows
 import rioxarray
 import xarray as xr

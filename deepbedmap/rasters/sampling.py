@@ -58,6 +58,8 @@ def sample(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> grid = xr.DataArray([[1.0, 2.0], [3.0, np.nan]], {"y": [1, 0], "x": [0, 1]})
     >>> sample(grid, x=[0.5, 0.0, 0.5], y=[1.0, 0.25, 0.5])
     array([1.5, 2.5, nan])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import rasterio.shutil
 import rasterio.windows
 import xarray as xr
 

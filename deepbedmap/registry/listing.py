@@ -142,6 +142,7 @@ class Registry:
 
         Examples
         --------
+        >>> from deepbedmap.registry import load
         >>> load().search("rutford ice stream", folder="highres").citekey[0]
         'King2016Rutford'
         """

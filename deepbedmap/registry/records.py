@@ -193,6 +193,7 @@ class Dataset:
 
         Examples
         --------
+        >>> from deepbedmap.registry import load
         >>> load()["King2016Rutford"].how_to_get("bed_WGS84_grid.txt")
         '`deepbedmap fetch King2016Rutford` gets it'
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -337,11 +338,36 @@ def test_a_wrong_option_is_the_call_s_fault_in_one_line(option, said, call):
 
 
 @pytest.mark.parametrize("command", [("list",), ("search", "a")])
-def test_tables_fit_on_a_screen(command, call):
+def test_tables_fit_on_a_terminal(command, call, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes anything for a terminal
+    monkeypatch.setenv("COLUMNS", "120")
     _, out, _ = call(*command)
-    assert out.count("\n") > 5
-    tables = [line for line in out.splitlines() if " has " not in line]
+    plain = re.sub(r"\x1b\[[\d;]*m", "", out)
+    assert plain.count("\n") > 5
+    tables = [line for line in plain.splitlines() if " has " not in line]
     assert max(map(len, tables)) <= 120
+
+
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_a_table_in_a_pipe_is_whole_whatever_the_terminal(columns, call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    _, out, _ = call("search", "a", "--folder", "lowres")
+    header, *rows = out.splitlines()
+    assert header.split() == [
+        "citekey",
+        "folder",
+        "location",
+        "epoch",
+        "status",
+        "licence",
+        "datum",
+        "files",
+    ]
+    ibcso = next(row for row in rows if row.startswith("Dorschel2022IBCSO "))
+    assert re.split(" {2,}", ibcso)[:4] == [
+        *("Dorschel2022IBCSO", "lowres", "Southern Ocean and Antarctica", "unknown")
+    ]
+    assert all(" lowres " in row for row in rows if " has " not in row)
 
 
 def test_the_list_says_what_is_unknown(listed, call):

@@ -96,7 +96,7 @@ def predict_files(
         raise WrongCallError(f"expected float32 or bfloat16, found {precision!r}", "precision")
     distributed.require_device(device)
     if bathymetry is not None and outline is None:
-        raise WrongCallError("needs an outline, --outline", "bathymetry")
+        raise WrongCallError("needs --outline, along which it is blended", "bathymetry")
     inputs = {"prior": prior, "surface": surface, "velocity": velocity}
     inputs |= {"accumulation": accumulation}
     inputs |= {} if surface_filler is None else {"surface_filler": surface_filler}

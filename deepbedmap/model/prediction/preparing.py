@@ -41,7 +41,7 @@ def product_paths(out: Any) -> list[Path]:
     for path in paths:
         if path.suffix not in SUFFIXES:
             raise WrongCallError(
-                f"out: expected a name that ends in {', '.join(SUFFIXES)}, not {path.name!r}"
+                f"expected a name that ends in .tif, .nc or .zarr, not {path.name!r}", "out"
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

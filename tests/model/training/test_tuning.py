@@ -298,7 +298,7 @@ def test_a_full_disk_is_told_and_the_study_goes_on_when_there_is_room(
         return fitted
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "fit", full)
+        patch.setattr(fitting, "fit", full)
         with pytest.raises(InvalidDataError, match=r"found .*disk is full; make room"):
             tune(out, trials=1)
     assert tune(out).trials == training.table(unbroken)
