@@ -83,8 +83,8 @@ class Notes:
         sound = all(
             isinstance(text, str) and text.isascii() and text.isprintable() for text in said
         )
-        whole = isinstance(notes.length, int | None)  # type: ignore[redundant-expr]  # JSON may differ
-        return notes if sound and whole else None
+        length: object = notes.length  # JSON may hold anything
+        return notes if sound and isinstance(length, int | None) else None
 
     def write(self, target: Path) -> None:
         """Keep this beside the part of a file."""
