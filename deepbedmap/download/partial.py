@@ -83,8 +83,7 @@ class Notes:
         sound = all(
             isinstance(text, str) and text.isascii() and text.isprintable() for text in said
         )
-        length: object = notes.length  # JSON may hold anything
-        return notes if sound and isinstance(length, int | None) else None
+        return notes if sound and isinstance(notes.length, int | None) else None
 
     def write(self, target: Path) -> None:
         """Keep this beside the part of a file."""
