@@ -128,7 +128,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "list",
         "search rutford",
         "show King2016Rutford",
-        "cite King2016Rutford bed.tif",
+        "cite King2016Rutford",
         "fetch King2016Rutford --dry-run --data-dir .",
         "verify --data-dir .",
         "validate",

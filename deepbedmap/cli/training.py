@@ -131,6 +131,10 @@ def tune(
     calm_threads()
     import json as json_module
 
+    from deepbedmap.extras import required_extra
+
+    with required_extra("tuning"):  # which brings torch too
+        import optuna  # noqa: F401
     from deepbedmap.model import training
     from deepbedmap.model.training.studies import require_optuna
 

@@ -28,6 +28,7 @@ from typer.testing import CliRunner
 
 from deepbedmap import registry, repository, schemas, validation
 from deepbedmap.errors import InvalidDataError, MissingDataError
+from deepbedmap.extras import MissingExtraError
 from deepbedmap.points import (
     check_pipeline,
     raw_text,
@@ -605,7 +606,7 @@ def test_without_pdal_its_engine_says_how_to_get_it(
     lay: Lay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pdal", None)
-    with pytest.raises(MissingDataError, match="conda install -c conda-forge python-pdal"):
+    with pytest.raises(MissingExtraError, match="conda install -c conda-forge python-pdal"):
         read_points(lay([reader()], {"picks.csv": PICKS}), engine="pdal")
 
 
