@@ -5,7 +5,6 @@ Also where these files are on disk (:func:`locate`).
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from deepbedmap.download.archives import is_archive
 from deepbedmap.download.receipts import FOLDER, Receipt
 from deepbedmap.download.workers import raise_faults
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
+from deepbedmap.files.checksums import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -122,7 +122,7 @@ class WantedFile:
     def place(self, url: str) -> Path:
         """Where the bytes of a URL go: beside the file, or apart if it is only a member of them."""
         if self.is_inside(url):
-            name = hashlib.sha256(url.encode()).hexdigest()[:16]
+            name = sha256_of(url.encode())[:16]
             return self.folder / FOLDER / f"{name}.archive"
         return self.target
 

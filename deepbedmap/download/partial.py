@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import requests
 
 from deepbedmap import files
 from deepbedmap.errors import DownloadError
+from deepbedmap.files.checksums import Checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +104,7 @@ class PartialFile:
             # Unbuffered: what has come is in the file, whenever this process is killed.
             self._file = self.path.open("ab", buffering=0)
             self.length = self._file.tell()
-        self._sha256 = hashlib.sha256()
+        self._checksum = Checksum()
         self._hashed = 0
         self._beside = ThreadPoolExecutor(1)
         self._hashing: deque[Future[None]] = deque()
@@ -125,7 +125,7 @@ class PartialFile:
             if self.length:  # ext4 flushes at its end what was truncated, be it empty before
                 self._file.truncate(0)
             self.length = self._hashed = 0
-            self._sha256 = hashlib.sha256()
+            self._checksum = Checksum()
             self.notes = notes
             if notes is None:
                 _notes_of(self.target).unlink(missing_ok=True)
@@ -154,16 +154,16 @@ class PartialFile:
     def sha256(self) -> str:
         """Return the sha256 of all bytes."""
         self._settle()
-        return self._sha256.hexdigest()
+        return self._checksum.sha256
 
     def _hash(self, chunk: bytes) -> None:
         self._hashed += len(chunk)
         few = len(chunk) < CHUNK // 16
         self._settle(0 if few else 3)
         if few:
-            self._sha256.update(chunk)
+            self._checksum.update(chunk)
         else:
-            self._hashing.append(self._beside.submit(self._sha256.update, chunk))
+            self._hashing.append(self._beside.submit(self._checksum.update, chunk))
 
     def _settle(self, left: int = 0) -> None:
         """Wait until so few chunks are left to be hashed."""
