@@ -8,7 +8,6 @@ from others (the checkpoint of a prediction) has ``sources`` of its own.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import warnings
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from deepbedmap import repository
 from deepbedmap.errors import Fault, InvalidDataError
 from deepbedmap.extras import required_extra
+from deepbedmap.files.checksums import digest
 
 if TYPE_CHECKING:
     import os
@@ -56,7 +56,7 @@ def describe_file(path: str | os.PathLike[str], role: str) -> dict[str, Any]:
     if not path.exists():
         return described
     if path.is_file():
-        described["sha256"] = sha256_of(path)
+        described["sha256"] = digest(path).sha256
     sources = stated_sources(path)
     return described if sources is None else {**described, "sources": sources}
 
@@ -64,12 +64,6 @@ def describe_file(path: str | os.PathLike[str], role: str) -> dict[str, Any]:
 def provenance_fault(path: Path, expected: str, found: str, remedy: str | None = None) -> Fault:
     """Return a fault in the provenance of a file, for an error message."""
     return Fault(str(path), field="provenance", expected=expected, found=found, remedy=remedy)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stated_sources(path: Path) -> list[Any] | None:

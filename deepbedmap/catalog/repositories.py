@@ -7,7 +7,6 @@ repository over http, only the registry and the pipelines are copied to this mac
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import posixpath
 import re
@@ -20,7 +19,8 @@ from deepbedmap import registry as registries
 from deepbedmap import repository
 from deepbedmap.errors import DownloadError, Fault, InvalidDataError, MissingDataError
 from deepbedmap.files.atomic import beside
-from deepbedmap.repository import data_dir
+from deepbedmap.files.checksums import sha256_of
+from deepbedmap.repository import cache_dir, data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,7 +107,7 @@ def mirror_file(url: str) -> Path:
             )
         )
     address = f"{parts.scheme}://{parts.netloc}{'/'.join(above[1:])}"
-    copy = _cache() / "repositories" / hashlib.sha256(address.encode()).hexdigest()[:16]
+    copy = _cache() / "repositories" / sha256_of(address.encode())[:16]
     _copy_text(f"{address}/data_list.yml", copy / "data_list.yml")
     if folder == "highres" and name.endswith(".json"):
         _copy_text(f"{address}/{folder}/{quote(name)}", copy / folder / name)
@@ -115,11 +115,7 @@ def mirror_file(url: str) -> Path:
 
 
 def _cache() -> Path:
-    if os.environ.get("DEEPBEDMAP_DATA_DIR"):
-        return data_dir()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("deepbedmap", appauthor=False)
+    return data_dir() if os.environ.get("DEEPBEDMAP_DATA_DIR") else cache_dir()
 
 
 def _copy_text(url: str, place: Path) -> None:

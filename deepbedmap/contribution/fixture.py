@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deepbedmap.contribution.columns import MEASURED
 from deepbedmap.contribution.table import NUMBER, split
+from deepbedmap.files.checksums import Checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,13 +43,13 @@ class SurveyContents:
     @classmethod
     def of(cls, sample: Sample) -> SurveyContents:
         """Read the whole file of a sample once."""
-        digest, size, records = hashlib.sha256(), 0, 0
+        checksum, size, records = Checksum(), 0, 0
         heading: list[bytes] = []
         complete, partial = _Spread(12), _Spread(2)
         is_complete = _completeness_test(sample)
         with sample.table.path.open("rb") as file:
             for number, line in enumerate(file):
-                digest.update(line)
+                checksum.update(line)
                 size += len(line)
                 if number < sample.table.skip:
                     heading.append(line)
@@ -58,7 +58,7 @@ class SurveyContents:
                     ended = line if line.endswith(b"\n") else line + b"\n"
                     (complete if is_complete(line) else partial).add(records, ended)
         excerpt = sorted((*complete.kept, *partial.kept))
-        return cls(size, digest.hexdigest(), records, heading, [line for _, line in excerpt])
+        return cls(size, checksum.sha256, records, heading, [line for _, line in excerpt])
 
 
 class _Spread:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import pooch
 import xarray as xr
 import yaml
 
@@ -20,6 +19,7 @@ from deepbedmap import rasters, repository
 from deepbedmap.demo.ice_slab import Configuration, make_glacier
 from deepbedmap.demo.surveys import CRS, RECONNAISSANCE, SURVEYS, fly, make_prior, write_carlson
 from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.files.checksums import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -245,7 +245,7 @@ def _entry(citekey: str, folder: str, files: list[Path], **fields: Any) -> dict[
             {
                 "filename": path.name,
                 "url": path.resolve().as_uri(),
-                "sha256": pooch.file_hash(str(path)),
+                "sha256": digest(path).sha256,
             }
             for path in files
         ],

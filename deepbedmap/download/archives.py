@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import hashlib
 import lzma
 import stat
 import tarfile
@@ -16,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, cast
 
 from deepbedmap.errors import DownloadError
-from deepbedmap.files.checksums import Digest
+from deepbedmap.files.checksums import Digest, digest_pieces, sha256_of
 from deepbedmap.registry.records import ARCHIVE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -99,12 +98,12 @@ class Member:
             return self._read(file.write)
 
     def _read(self, write: Callable[[bytes], object]) -> Digest:
-        sha256, count = hashlib.sha256(), 0
-        for chunk in self._chunks():
-            write(chunk)
-            sha256.update(chunk)
-            count += len(chunk)
-        return Digest(sha256.hexdigest(), count)
+        def written() -> Iterator[bytes]:
+            for chunk in self._chunks():
+                write(chunk)  # not inside _chunks: a full disk is no fault of the archive
+                yield chunk
+
+        return digest_pieces(written())
 
     def _chunks(self) -> Iterator[bytes]:
         try:
@@ -157,7 +156,7 @@ class Archive:
             It is broken.
         """
         lines = sorted(f"{member.digest().sha256}  {member.path}\n" for member in self.members)
-        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        return sha256_of("".join(lines).encode("utf-8", "surrogateescape"))
 
     def _fitting(self, pattern: str) -> dict[str, Member]:
         fitting: dict[str, Member] = {}

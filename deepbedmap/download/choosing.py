@@ -5,8 +5,6 @@ Also where these files are on disk (:func:`locate`).
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +22,7 @@ from deepbedmap.errors import (
     WrongCallError,
     did_you_mean,
 )
+from deepbedmap.files.checksums import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -128,7 +127,7 @@ class WantedFile:
     def place(self, url: str) -> Path:
         """Where the bytes of a URL go: beside the file, or apart if it is only a member of them."""
         if self.is_inside(url):
-            name = hashlib.sha256(url.encode()).hexdigest()[:16]
+            name = sha256_of(url.encode())[:16]
             return self.folder / FOLDER / f"{name}.archive"
         return self.target
 
@@ -232,8 +231,3 @@ def missing_message(item: WantedFile) -> str:
     """Return a message that names the missing file and says how to get it."""
     path = next((path for path in item.paths if not path.is_file()), item.target)
     return f"{path}: not there; {item.dataset.how_to_get(item.file.filename)}"
-
-
-def without_password(url: str) -> str:
-    """Return a URL without the password in it."""
-    return re.sub(r"^(\w+://)[^/?#]*@", r"\1", url)

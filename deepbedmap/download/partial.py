@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +14,12 @@ import requests
 
 from deepbedmap import files
 from deepbedmap.errors import DownloadError
+from deepbedmap.files.checksums import Checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
     from pathlib import Path
-
-    from deepbedmap.download.transfers import Transfers
 
 CHUNK = 2**20
 Headers = requests.structures.CaseInsensitiveDict[str]
@@ -104,7 +102,7 @@ class PartialFile:
             # Unbuffered: what has come is in the file, whenever this process is killed.
             self._file = self.path.open("ab", buffering=0)
             self.length = self._file.tell()
-        self._sha256 = hashlib.sha256()
+        self._checksum = Checksum()
         self._hashed = 0
         self._beside = ThreadPoolExecutor(1)
         self._hashing: deque[Future[None]] = deque()
@@ -125,7 +123,7 @@ class PartialFile:
             if self.length:  # ext4 flushes at its end what was truncated, be it empty before
                 self._file.truncate(0)
             self.length = self._hashed = 0
-            self._sha256 = hashlib.sha256()
+            self._checksum = Checksum()
             self.notes = notes
             if notes is None:
                 _notes_of(self.target).unlink(missing_ok=True)
@@ -142,28 +140,33 @@ class PartialFile:
                 rest = rest[count:]
         self._hash(chunk)
 
-    def hash_earlier(self, shared: Transfers) -> None:
-        """Hash the bytes of an earlier call; before the server is asked, as it would not wait."""
+    def read_again(self, check_stop: Callable[[], None]) -> None:
+        """Count and hash the bytes that another program has written under the part's name."""
+        self.length = self.path.stat().st_size
+        self.hash_earlier(check_stop)
+
+    def hash_earlier(self, check_stop: Callable[[], None]) -> None:
+        """Hash the bytes of an earlier call; before the request, as the server would not wait."""
         if self._hashed < self.length:
             with self._writing(), self.path.open("rb") as file:
                 file.seek(self._hashed)
                 while chunk := file.read(CHUNK):
-                    shared.check_stop()
+                    check_stop()
                     self._hash(chunk)
 
     def sha256(self) -> str:
         """Return the sha256 of all bytes."""
         self._settle()
-        return self._sha256.hexdigest()
+        return self._checksum.sha256
 
     def _hash(self, chunk: bytes) -> None:
         self._hashed += len(chunk)
         few = len(chunk) < CHUNK // 16
         self._settle(0 if few else 3)
         if few:
-            self._sha256.update(chunk)
+            self._checksum.update(chunk)
         else:
-            self._hashing.append(self._beside.submit(self._sha256.update, chunk))
+            self._hashing.append(self._beside.submit(self._checksum.update, chunk))
 
     def _settle(self, left: int = 0) -> None:
         """Wait until so few chunks are left to be hashed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from deepbedmap import files, repository, schemas
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
+from deepbedmap.files.checksums import sha256_of
 
 if TYPE_CHECKING:
     import os
@@ -153,7 +153,7 @@ def identity(points: pd.DataFrame) -> str:
         ],
         axis=1,
     ).astype("<i8")
-    return hashlib.sha256(table[np.lexsort(table.T[::-1])].tobytes()).hexdigest()
+    return sha256_of(table[np.lexsort(table.T[::-1])].tobytes())
 
 
 def load(name: str, path: str | os.PathLike[str] | None = None) -> Benchmark:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import zarr
 
 from deepbedmap.cluster import mapped
 from deepbedmap.errors import WrongCallError
+from deepbedmap.files.checksums import Checksum
 from deepbedmap.files.resumable import Parts
 from deepbedmap.grids import spline
 from deepbedmap.grids.blocks import merge_summaries, picks_by_block, summarize
@@ -244,12 +244,13 @@ _LAYERS: dict[str, tuple[str, dict[str, str]]] = {
 
 def _digest(points: pd.DataFrame) -> str:
     """SHA-256 of the picks."""
-    digest = hashlib.sha256(str(len(points)).encode())
+    checksum = Checksum()
+    checksum.update(str(len(points)).encode())
     for axis in ("x", "y", "z"):
         values = points[axis].to_numpy()
         for start in range(0, len(values), 2**20):
-            digest.update(np.ascontiguousarray(values[start : start + 2**20], np.float64).data)
-    return digest.hexdigest()
+            checksum.update(np.ascontiguousarray(values[start : start + 2**20], np.float64).data)
+    return checksum.sha256
 
 
 def _solve(

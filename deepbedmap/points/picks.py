@@ -6,7 +6,6 @@ records of the file.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.files.checksums import Checksum
 from deepbedmap.points.raw_text import excerpt
 from deepbedmap.points.records import NO_QUALITY, Refused, coordinates_text
 
@@ -82,7 +82,7 @@ class FilePicks:
         self, raw: RawFile, recipe: Recipe, polar: bool, box: Box | None, numbered: bool
     ) -> None:
         self.raw = raw
-        self.digest = hashlib.sha256()
+        self.checksum = Checksum()
         self.count = 0
         self._box = box
         self._numbered_records = numbered

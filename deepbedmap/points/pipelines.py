@@ -8,7 +8,6 @@ numpy and pyproj carry out.
 from __future__ import annotations
 
 import ast
-import hashlib
 import operator
 import re
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import pyproj
 
 from deepbedmap import schemas
 from deepbedmap.errors import InvalidDataError
+from deepbedmap.files.checksums import digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,7 +146,7 @@ class Recipe:
         recipe = cls(
             path=path,
             document=document,
-            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            sha256=digest(path).sha256,
             reader=stages[0],
             filters=tuple(stage for stage in stages if stage["type"].startswith("filters.")),
             steps=tuple(steps),

@@ -16,13 +16,13 @@ import pyarrow.csv
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 
 if TYPE_CHECKING:
-    import hashlib
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import IO
 
     import numpy.typing as npt
 
+    from deepbedmap.files.checksums import Checksum
     from deepbedmap.points.pipelines import Columns, Layout, Recipe
 
 BLOCK = 2**22
@@ -112,23 +112,23 @@ class RawFile:
         return cls(path, layout, _metadata_of(comments), frozenset(numbers), frozenset(wanted))
 
     def blocks(
-        self, digest: hashlib._Hash, advance: Callable[[int], None] = lambda _: None
+        self, checksum: Checksum, advance: Callable[[int], None] = lambda _: None
     ) -> Iterator[bytes]:
         """Yield the records in blocks of whole lines.
 
-        All bytes of the file, header included, go into the digest, and their number to
+        All bytes of the file, header included, go into the checksum, and their number to
         ``advance``.
         """
         with _open(self.path) as stream:
             for _ in range(self.layout.skip):
                 line = stream.readline()
-                digest.update(line)
+                checksum.update(line)
                 advance(len(line))
             mark = b"" if self.layout.skip else _BYTE_ORDER_MARK
             while block := stream.read(BLOCK):
                 if not block.endswith(b"\n"):
                     block += stream.readline()
-                digest.update(block)
+                checksum.update(block)
                 advance(len(block))
                 yield block.removeprefix(mark)
                 mark = b""

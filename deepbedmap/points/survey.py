@@ -111,7 +111,7 @@ class Survey:
             "sources": [
                 {
                     "file": file.raw.path.name,
-                    "sha256": file.digest.hexdigest(),
+                    "sha256": file.checksum.sha256,
                     "pipeline": self.recipe.path.name,
                     "pipeline_sha256": self.recipe.sha256,
                     "citekey": self.dataset.citekey if self.dataset else None,
@@ -144,7 +144,7 @@ class Survey:
 
         def blocks() -> Iterator[tuple[FilePicks, bytes | None]]:
             for file in self.files:
-                for block in file.raw.blocks(file.digest, advance):
+                for block in file.raw.blocks(file.checksum, advance):
                     yield file, block
                 yield file, None
 

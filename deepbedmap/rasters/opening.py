@@ -6,7 +6,6 @@ a source for provenance.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from rioxarray.exceptions import RioXarrayError
 
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 from deepbedmap.extras import required_extra
+from deepbedmap.files.checksums import digest
 from deepbedmap.provenance import provenance_of
 from deepbedmap.rasters.lattice import axes_of, name_of
 from deepbedmap.rasters.reference import crs_of, missing_crs_fault, same_crs
@@ -237,8 +237,7 @@ def describe_source(
     """What provenance says of a raster, given by path or not, and of what it was made of."""
     source: dict[str, Any] = {"role": role, "file": Path(name).name}
     if not isinstance(given, xr.DataArray) and Path(given).is_file():
-        with Path(given).open("rb") as file:
-            source["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        source["sha256"] = digest(Path(given)).sha256
     before = provenance_of(attributes)
     return source | ({"sources": before["sources"]} if "sources" in before else {})
 

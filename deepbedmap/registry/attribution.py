@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
-from deepbedmap.provenance import FOLDER_SUFFIXES, provenance_fault, sha256_of, stated_sources
+from deepbedmap.files.checksums import digest
+from deepbedmap.provenance import FOLDER_SUFFIXES, provenance_fault, stated_sources
 
 if TYPE_CHECKING:
     from typing import Any
@@ -146,7 +147,7 @@ def _attribute_file(path: Path, files: _Files) -> Attribution:
         sources, unreadable = None, error
     if sources is None:
         # Raw files have no provenance, and some have the same suffixes as files written here.
-        checksum = sha256_of(path) if path.is_file() else None
+        checksum = digest(path).sha256 if path.is_file() else None
         citekey = files.dataset_of({"file": path.name, "sha256": checksum})
         if citekey:
             return Attribution((citekey,))

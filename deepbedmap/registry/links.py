@@ -18,13 +18,15 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 
 import deepbedmap
 from deepbedmap.files.atomic import beside
+from deepbedmap.files.ftp import ftp_size
 from deepbedmap.registry.reading import load
+from deepbedmap.registry.records import LOGIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -37,7 +39,9 @@ TIMEOUT = 20.0
 PAUSE = 0.2
 """Seconds between two requests to one server."""
 
-LOGIN = "urs.earthdata.nasa.gov"
+RESOLVER = "https://doi.org/"
+"""Resolves DOIs."""
+
 Status = Literal["dead", "moved", "login", "ok"]
 _MEANINGS: dict[Status, str] = {
     "dead": "Dead: no data available",
@@ -76,7 +80,10 @@ def check(
     jobs: int = 8,
     pause: float = PAUSE,
 ) -> list[Link]:
-    """Check whether every http, https and ftp URL of the registry's files responds.
+    """Check whether every http, https, ftp and doi address of the registry's files responds.
+
+    SFTP addresses and addresses of this machine are left out. A DOI is only resolved; whether its
+    repository has the file is not checked.
 
     Parameters
     ----------
@@ -99,11 +106,11 @@ def check(
     for dataset in registry:
         for file in dataset.files:
             for url in file.urls:
-                if urlsplit(url).scheme != "file":
+                if urlsplit(url).scheme not in ("file", "sftp"):
                     files[url].append(f"{dataset.citekey}/{file.filename}")
     servers: dict[str, list[str]] = defaultdict(list)
     for url in files:
-        servers[urlsplit(url).netloc].append(url)
+        servers[urlsplit(url).netloc].append(url)  # those of DOIs are one server's
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         check_urls = partial(_check_server, timeout=timeout, pause=pause)
         responses = {
@@ -155,11 +162,17 @@ def _check_server(urls: Iterable[str], timeout: float, pause: float) -> list[tup
         for number, url in enumerate(urls):
             if number:
                 time.sleep(pause)
-            request = (
-                _request_ftp if urlsplit(url).scheme == "ftp" else partial(_request_http, session)
-            )
-            responses.append((url, _response(request, url, timeout)))
+            responses.append((url, _response(_request_of(url, session), url, timeout)))
     return responses
+
+
+def _request_of(url: str, session: requests.Session) -> Callable[[str, float], Response]:
+    match urlsplit(url).scheme:
+        case "ftp":
+            return _request_ftp
+        case "doi":
+            return partial(_request_doi, session)
+    return partial(_request_http, session)
 
 
 def _no_login(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -212,14 +225,15 @@ def _outcome(response: requests.Response) -> Response:
     return "ok", f"{code} {response.reason}"
 
 
+def _request_doi(session: requests.Session, url: str, timeout: float) -> Response:
+    """Request the page of the dataset: ``doi:<DOI>/<file>``, in Zenodo with folders in the file."""
+    prefix, suffix, *more = url.removeprefix("doi:").split("/")
+    inner = [] if "zenodo" in suffix.lower() else more[:-1]
+    return _request_http(session, RESOLVER + "/".join([prefix, suffix, *inner]), timeout)
+
+
 def _request_ftp(url: str, timeout: float) -> Response:
-    parts = urlsplit(url)
-    with ftplib.FTP(timeout=timeout) as server:  # noqa: S321  (only the size is read)
-        server.connect(parts.hostname or "", parts.port or 0)
-        server.login()
-        server.voidcmd("TYPE I")
-        size = server.size(unquote(parts.path))
-        return "ok", f"{size or 'some'} bytes"
+    return "ok", f"{ftp_size(url, timeout) or 'some'} bytes"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
+LOGIN = "urs.earthdata.nasa.gov"
+"""The host where people register for NASA's Earthdata, and programs log in."""
+
 
 @dataclass(frozen=True)
 class File:
@@ -16,7 +19,8 @@ class File:
     filename
         Plain name of the file in the dataset's folder.
     url
-        Its source (http, https, ftp, file); None if it must be requested from a person.
+        Its source (http, https, ftp, sftp, ``doi:<DOI>/<file>``, file); None if it must be
+        requested from a person.
     sha256
         Checksum of the file called ``filename``; None if unknown.
     mirrors

@@ -7,7 +7,6 @@ degrees.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -21,6 +20,7 @@ import zarr
 from deepbedmap import __version__, rasters
 from deepbedmap.cluster import mapped
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
+from deepbedmap.files.checksums import sha256_of
 from deepbedmap.files.resumable import Parts
 from deepbedmap.places import TEST_AREAS
 from deepbedmap.provenance import describe_file
@@ -199,7 +199,7 @@ def build(
     identity = {
         "attributes": attributes,
         "rasters": [_digest(raster) for raster in (*beds.values(), *_rasters(inputs))],
-        "windows": _sha256(windows[[*EDGES, "survey", "split"]].to_csv().encode()),
+        "windows": sha256_of(windows[[*EDGES, "survey", "split"]].to_csv().encode()),
         "batch": BATCH,
     }
     with Parts(path, identity) as parts:
@@ -302,11 +302,7 @@ def _digest(raster: xr.DataArray) -> list[Any]:
         return [*said, "" if _file_of(raster) else raster.data.name]
     if _file_of(raster) and not raster.variable._in_memory:
         return said
-    return [*said, _sha256(np.ascontiguousarray(raster.to_numpy()).tobytes())]
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return [*said, sha256_of(np.ascontiguousarray(raster.to_numpy()).tobytes())]
 
 
 def _cut_all(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepbedmap import __version__
+from deepbedmap.files.checksums import sha256_of
 from deepbedmap.model import checkpoints as saved
 from deepbedmap.model.prediction.preparing import ROLES, rasters_by_name
 from deepbedmap.provenance import registry_commit
@@ -90,7 +90,7 @@ def _digest(raster: xr.DataArray) -> list[Any]:
     if raster.chunks is not None:
         return [*said, raster.data.name]
     values = np.ascontiguousarray(raster.to_numpy())
-    return [*said, hashlib.sha256(values.data).hexdigest()]
+    return [*said, sha256_of(values.data)]
 
 
 def assemble_layers(

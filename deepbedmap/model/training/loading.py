@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from typing import TYPE_CHECKING
 
 import torch
 
+from deepbedmap.files.checksums import Checksum
 from deepbedmap.model.training.checking import bytes_per_tile
 from deepbedmap.model.training.in_memory import TrainingSet
 from deepbedmap.model.training.streaming import StreamedSet
@@ -67,8 +67,9 @@ def provenance_of(dataset: xr.Dataset) -> dict[str, Any]:
         all of this and of the places of the tiles.
     """
     stated = json.loads(dataset.attrs.get("provenance", "{}"))
-    digest = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
+    checksum = Checksum()
+    checksum.update(json.dumps(stated, sort_keys=True).encode())
     for name in ("xmin", "ymin", "xmax", "ymax", "split"):
-        digest.update(json.dumps(dataset[name].to_numpy().tolist()).encode())
+        checksum.update(json.dumps(dataset[name].to_numpy().tolist()).encode())
     sources = stated.pop("sources", [])
-    return {"sources": sources, "training_set": stated | {"sha256": digest.hexdigest()}}
+    return {"sources": sources, "training_set": stated | {"sha256": checksum.sha256}}
