@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from deepbedmap import repository, schemas
 from deepbedmap.errors import InvalidDataError
-from deepbedmap.files import digest
+from deepbedmap.files.checksums import sha256_of
 from deepbedmap.registry.entries import each_file, list_or_empty
 from deepbedmap.registry.faults import inconsistencies
 from deepbedmap.registry.listing import Registry
@@ -76,12 +76,16 @@ def check(path: Path) -> schemas.Document:
 def checksums(path: Path) -> str:
     """Return the checksums of a registry and its schema, in the form that ``sha256sum`` reads.
 
-    ``deepbedmap catalog build`` writes them to :data:`CHECKSUMS`, once the registry is checked.
+    They are those of the text with line feeds and without a byte-order mark, so that a checkout on
+    Windows has the same. ``deepbedmap catalog build`` writes them to :data:`CHECKSUMS`, once the
+    registry is checked.
     """
     schema = repository.root() / "validation" / "registry.schema.json"
-    return (
-        f"{digest(path).sha256}  {path.name}\n{digest(schema).sha256}  validation/{schema.name}\n"
-    )
+    texts = {
+        name: schemas.read_text(file).replace("\r\n", "\n")
+        for name, file in ((path.name, path), (f"validation/{schema.name}", schema))
+    }
+    return "".join(f"{sha256_of(text.encode())}  {name}\n" for name, text in texts.items())
 
 
 def _was_checked(path: Path) -> bool:
