@@ -54,15 +54,18 @@ def shared_datasets() -> Path:
 @pytest.fixture(autouse=True)
 def _log_levels() -> Iterator[None]:
     """Leave the package's loggers as they were: commands set the levels of some."""
-    loggers = [
-        logger
+    before = {name: logger.level for name, logger in _loggers()}
+    yield
+    for name, logger in _loggers():
+        logger.setLevel(before.get(name, logging.NOTSET))
+
+
+def _loggers() -> list[tuple[str, logging.Logger]]:
+    return [
+        (name, logger)
         for name, logger in logging.root.manager.loggerDict.items()
         if name.startswith("deepbedmap") and isinstance(logger, logging.Logger)
     ]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
 
 
 @pytest.fixture
