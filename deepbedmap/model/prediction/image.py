@@ -190,7 +190,7 @@ class ImageRefiner(Refiner):
         *,
         add: bool = False,
     ) -> None:
-        """Apply a layer that sees a halo to each side, and pads with zeros, to a target box."""
+        """Apply a layer that sees a halo to each side, and pads with zeros, to a box."""
         for top, bottom in even_cuts(target.top, target.bottom, self.piece):
             for left, right in even_cuts(target.left, target.right, self.piece):
                 piece = Box(top, bottom, left, right)
@@ -269,7 +269,8 @@ class ImageRefiner(Refiner):
         """Bed of a box of the trunk's lattice; None if it takes too much memory at once.
 
         The outer box holds the output of the upsampling, the inner one that of the first
-        deformable convolution; each grows until it contains all cells to which the next layer's offsets point.
+        deformable convolution; each grows until it contains all cells to which the next layer's
+        offsets point.
         """
         height, width = ZOOM * self.height, ZOOM * self.width
         tile = Box(*(ZOOM * edge for edge in km))
