@@ -87,11 +87,11 @@ def test_ctrl_c_keeps_the_trial_and_the_same_command_goes_on(
         fit = fitting.fit
 
         def pressed(*arguments, progress, **options):
-            def printed(step, *more):
+            def interrupt(step, *more):
                 progress(step, *more)
                 signal.raise_signal(signal.SIGINT)
 
-            return fit(*arguments, progress=printed, **options)
+            return fit(*arguments, progress=interrupt, **options)
 
         patch.setattr(fitting, "fit", pressed)
         code, _, err = call(*command(place, tmp_path, "--trials", 1))

@@ -99,7 +99,7 @@ def test_going_on_with_a_finished_training_changes_nothing(unbroken: Path, tmp_p
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_going_on_to_other_bits_is_told_in_one_line(
+def test_resuming_to_other_bits_is_reported_in_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tiny.fit(tmp_path)
@@ -111,7 +111,10 @@ def test_going_on_to_other_bits_is_told_in_one_line(
     finally:
         torch.set_num_threads(1)
     (record,) = caplog.records
-    assert record.getMessage().endswith("would have: it had threads 1, now 2")
+    assert record.getMessage() == (
+        "the result will differ in its last bits from an uninterrupted training: "
+        "it had threads 1, now 2"
+    )
 
 
 def test_other_settings_or_tiles_than_before_are_refused_by_name(tmp_path: Path) -> None:
