@@ -31,12 +31,12 @@ Measured = tuple[Tensor, dict[str, Tensor]]
 
 
 def refine(network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Bed that a generator makes of a batch, (n, 1, 4(h - 2), 4(w - 2)), metres.
+    """Return the bed that a generator makes of a batch, (n, 1, 4(h - 2), 4(w - 2)), metres.
 
-    The network is told which optional inputs are ``present`` where the batch says so.
+    The network is passed ``present``, the optional inputs of each tile, if the batch has it.
     """
-    told = [batch["present"]] if "present" in batch else []
-    bed: Tensor = network(*(batch[name] for name in INPUTS), *told)
+    flags = [batch["present"]] if "present" in batch else []
+    bed: Tensor = network(*(batch[name] for name in INPUTS), *flags)
     return bed
 
 
