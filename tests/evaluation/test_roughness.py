@@ -77,7 +77,7 @@ def test_picks_without_a_value_of_the_grid_are_left_out():
 
 
 def test_a_grid_that_covers_no_pick_is_refused():
-    with pytest.raises(InvalidDataError, match=r"none of 20.*same place"):
+    with pytest.raises(InvalidDataError, match=r"none of 20.*same area"):
         roughness_ratio(line(np.zeros(20), np.nan))
 
 
