@@ -19,7 +19,6 @@ from .relief_and_speed import relief_along as relief_along
 from .relief_and_speed import speed_at as speed_at
 from .resolving import Resolution as Resolution
 from .resolving import resolution as resolution
-from .roughness import roughness_by_line as roughness_by_line
 from .roughness import roughness_map as roughness_map
 from .roughness import roughness_ratio as roughness_ratio
 from .sampling import Raster as Raster
@@ -78,7 +77,6 @@ __all__ = [
     "read_training",
     "relief_along",
     "resolution",
-    "roughness_by_line",
     "roughness_map",
     "roughness_ratio",
     "sample_bed",

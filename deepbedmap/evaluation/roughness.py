@@ -17,28 +17,6 @@ if TYPE_CHECKING:
 _LEVEL = 1e-6  # m: what is less rough is level, but for rounding
 
 
-def roughness_by_line(picks: pd.DataFrame, length: float = STRETCH) -> pd.DataFrame:
-    """Roughness of a grid over that of the picks, line by line.
-
-    Parameters
-    ----------
-    picks, length
-        As :func:`roughness_along` takes them, with columns ``z`` (of the picks) and ``grid``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a line of the table, also those too short: ``line`` (category), ``stretches``,
-        ``z`` and ``grid`` (mean roughness, metres; NaN without a stretch) and ``ratio`` of
-        the second to the first (NaN where the picks are level).
-    """
-    stretches = roughness_along(picks, length=length).groupby("line", observed=False)
-    table = stretches[["z", "grid"]].mean()
-    table.insert(0, "stretches", stretches.size())
-    table["ratio"] = table["grid"] / table["z"].where(table["z"] > _LEVEL)
-    return table.reset_index()
-
-
 def roughness_ratio(picks: pd.DataFrame, length: float = STRETCH) -> float:
     """Roughness of a grid over that of the picks: mean of all stretches over mean of all stretches.
 

@@ -8,6 +8,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import shapely
+from support.citing import sources_of
 
 from deepbedmap import demo, points, rasters, registry, tiles
 from deepbedmap.evaluation import Scores, evaluate
@@ -102,11 +103,9 @@ def test_the_bed_cites_its_inputs_and_the_surveys_behind_its_checkpoint(run):
     listing = registry.load(out / "repository")
     inputs = [dataset.citekey for dataset in listing if dataset.folder != "highres"]
     training = [f"MadeUp{number}" for number in range(1, 5)]
-    assert sorted(registry.sources_of(out / "checkpoint.safetensors", listing)) == sorted(
-        training + inputs
-    )
+    assert sorted(sources_of(out / "checkpoint.safetensors", listing)) == sorted(training + inputs)
     for name in ("bed.tif", "bed.nc"):
-        assert registry.sources_of(out / name, listing) == inputs + training
+        assert sources_of(out / name, listing) == inputs + training
 
 
 def test_progress_is_told(run):
