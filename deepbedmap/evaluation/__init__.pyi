@@ -7,7 +7,6 @@ from .flight_lines import with_lines as with_lines
 from .flux import mass_residual as mass_residual
 from .from_files import Evaluation as Evaluation
 from .from_files import evaluate_files as evaluate_files
-from .leaks import BUFFER as BUFFER
 from .leaks import Leak as Leak
 from .leaks import distance_to as distance_to
 from .leaks import find_leak as find_leak
@@ -44,7 +43,6 @@ from .verdicts import verdict_on_prior as verdict_on_prior
 from .verdicts import verdict_on_training as verdict_on_training
 
 __all__ = [
-    "BUFFER",
     "CLASSES",
     "EnsembleScores",
     "Evaluation",

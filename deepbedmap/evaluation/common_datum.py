@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
 from deepbedmap.evaluation.sampling import open_bed, places_of, sample_bed
 
@@ -56,7 +57,7 @@ def open_beds(
 
 def with_stated_datum(points: pd.DataFrame, datum: str | None) -> pd.DataFrame:
     """Picks whose vertical datum is that which is told, where they state none."""
-    stated = _stated(points.attrs.get("vertical_datum"))
+    stated = rasters.stated_datum(points)
     if datum is None:
         return points
     if stated not in (None, datum):
@@ -65,10 +66,6 @@ def with_stated_datum(points: pd.DataFrame, datum: str | None) -> pd.DataFrame:
     points = points.copy(deep=False)
     points.attrs = {**points.attrs, "vertical_datum": datum}
     return points
-
-
-def _stated(datum: Any) -> str | None:
-    return None if datum in (None, "", "unknown") else str(datum)
 
 
 @dataclass(frozen=True)
@@ -87,20 +84,18 @@ class Bed:
         if not isinstance(given, str | os.PathLike):
             return cls(given, raster, method)
         dataset = str(given) if str(given) in registry else None
-        if dataset and not _stated(raster.attrs.get("vertical_datum")):
+        if dataset and not rasters.stated_datum(raster):
             raster = raster.assign_attrs(vertical_datum=registry[dataset].vertical_datum)
         return cls(path, raster, method)
 
     @property
     def datum(self) -> str | None:
         """What its heights refer to, where that is stated."""
-        return _stated(self.raster.attrs.get("vertical_datum"))
+        return rasters.stated_datum(self.raster)
 
     @property
     def label(self) -> str:
         """What messages call it."""
-        from deepbedmap import rasters
-
         return rasters.name_of(self.raster)
 
 
@@ -137,15 +132,13 @@ class Place:
     ) -> Place:
         """Places of picks, on their datum; where that is unknown, on the DEM's, as told."""
         x, y, _ = places_of(points)
-        datum = _stated(points.attrs.get("vertical_datum")) or dem.datum or told
+        datum = rasters.stated_datum(points) or dem.datum or told
         return cls(x, y, points.attrs.get("crs"), datum, geoids or {})
 
     def sample(
         self, bed: Bed, told: str | None = None, strict: bool = True
     ) -> npt.NDArray[np.float64]:
         """Heights of a bed; strict where an unknown datum is refused if the wanted one is known."""
-        from deepbedmap import rasters
-
         rasters.require_reference("picks", self.crs, None, bed.raster)
         fault = Fault(
             bed.label,

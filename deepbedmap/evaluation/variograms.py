@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from deepbedmap.evaluation.spectral import Floats
+    from deepbedmap.points.tracks import Floats
 
 Model = Literal["exponential", "spherical"]
 LONGEST = 25_000.0

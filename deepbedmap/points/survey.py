@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any
 
-    from deepbedmap.points.picks import Box, Settled
+    from deepbedmap.places import Bounds
+    from deepbedmap.points.picks import Settled
     from deepbedmap.points.pipelines import Columns
     from deepbedmap.registry.listing import Registry
     from deepbedmap.registry.records import Dataset
@@ -63,7 +64,7 @@ class Survey:
     recipe: Recipe
     dataset: Dataset | None
     crs: str | None
-    box: Box | None
+    box: Bounds | None
     raws: list[RawFile]
     engine: Engine
     files: list[FilePicks]
@@ -246,7 +247,7 @@ def _load(listing: Path, _modified: int) -> Registry:
     return registry.load(listing)
 
 
-def _box(bounds: Sequence[float], crs: str | None) -> Box:
+def _box(bounds: Sequence[float], crs: str | None) -> Bounds:
     xmin, ymin, xmax, ymax = bounds
     if not (xmin < xmax and ymin < ymax):
         raise WrongCallError(
