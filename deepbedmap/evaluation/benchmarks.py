@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from deepbedmap.evaluation.comparing import Row
+    from deepbedmap.places import Bounds
 
 _UNITS = {"x": 1.0, "y": 1.0, "z": 0.1}
 _COMMON = ("name", "file", "sha256", "picks", "lines")
@@ -62,7 +63,7 @@ class Benchmark:
     crs: str
     vertical_datum: str
     points: tuple[str, ...]
-    bounds: tuple[float, float, float, float]
+    bounds: Bounds
     picks: int
     sha256: str
     split: dict[str, list[str]]

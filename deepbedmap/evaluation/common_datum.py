@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
 from deepbedmap.evaluation.sampling import open_bed, places_of, sample_bed
 
@@ -56,7 +57,7 @@ def open_beds(
 
 def with_stated_datum(points: pd.DataFrame, datum: str | None) -> pd.DataFrame:
     """Return picks with a vertical datum, which must not contradict the one that they state."""
-    stated = _stated(points.attrs.get("vertical_datum"))
+    stated = rasters.stated_datum(points)
     if datum is None:
         return points
     if stated not in (None, datum):
@@ -65,10 +66,6 @@ def with_stated_datum(points: pd.DataFrame, datum: str | None) -> pd.DataFrame:
     points = points.copy(deep=False)
     points.attrs = {**points.attrs, "vertical_datum": datum}
     return points
-
-
-def _stated(datum: Any) -> str | None:
-    return None if datum in (None, "", "unknown") else str(datum)
 
 
 @dataclass(frozen=True)
@@ -87,20 +84,18 @@ class Bed:
         if not isinstance(origin, str | os.PathLike):
             return cls(origin, raster, method)
         dataset = str(origin) if str(origin) in registry else None
-        if dataset and not _stated(raster.attrs.get("vertical_datum")):
+        if dataset and not rasters.stated_datum(raster):
             raster = raster.assign_attrs(vertical_datum=registry[dataset].vertical_datum)
         return cls(path, raster, method)
 
     @property
     def datum(self) -> str | None:
         """Vertical datum of the heights; None if it is not stated."""
-        return _stated(self.raster.attrs.get("vertical_datum"))
+        return rasters.stated_datum(self.raster)
 
     @property
     def label(self) -> str:
         """Name of the bed in messages."""
-        from deepbedmap import rasters
-
         return rasters.name_of(self.raster)
 
 
@@ -143,15 +138,13 @@ class Place:
     ) -> Place:
         """Return the places of picks, on their datum or, if it is unknown, on the DEM's."""
         x, y, _ = places_of(points)
-        datum = _stated(points.attrs.get("vertical_datum")) or dem.datum or assumed_datum
+        datum = rasters.stated_datum(points) or dem.datum or assumed_datum
         return cls(x, y, points.attrs.get("crs"), datum, geoids or {})
 
     def sample(
         self, bed: Bed, assumed_datum: str | None = None, strict: bool = True
     ) -> npt.NDArray[np.float64]:
         """Return heights (n,) of a bed in metres; ``strict`` refuses a bed of unknown datum."""
-        from deepbedmap import rasters
-
         rasters.require_reference("picks", self.crs, None, bed.raster)
         fault = Fault(
             bed.label,

@@ -13,7 +13,7 @@ from deepbedmap.evaluation.common_datum import Bed, Place, open_beds, with_state
 from deepbedmap.evaluation.ensembles import score_ensemble
 from deepbedmap.evaluation.evaluating import score_at
 from deepbedmap.evaluation.flight_lines import with_lines
-from deepbedmap.evaluation.leaks import BUFFER, distance_to, find_leak
+from deepbedmap.evaluation.leaks import distance_to, find_leak
 from deepbedmap.evaluation.relief_and_speed import relief_along, speed_at
 from deepbedmap.evaluation.resolving import Resolution, resolution
 from deepbedmap.evaluation.sampling import open_bed, open_members, places_of, require_some
@@ -25,6 +25,7 @@ from deepbedmap.evaluation.verdicts import (
     verdict_on_prior,
     verdict_on_training,
 )
+from deepbedmap.places import BUFFER
 from deepbedmap.provenance import parsed
 
 if TYPE_CHECKING:

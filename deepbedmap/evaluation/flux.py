@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-Floats = npt.NDArray[np.float64]
+    from deepbedmap.points.tracks import Floats
+
 ICE_DENSITY = 917.0
 """Density of ice (kg m-3) that converts masses to metres of ice."""
 

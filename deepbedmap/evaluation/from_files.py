@@ -13,9 +13,9 @@ from deepbedmap.catalog import opening
 from deepbedmap.errors import WrongCallError
 from deepbedmap.evaluation import benchmarks
 from deepbedmap.evaluation.comparing import compare
-from deepbedmap.evaluation.leaks import BUFFER
 from deepbedmap.evaluation.mass import conserve
 from deepbedmap.evaluation.trainings import read_training
+from deepbedmap.places import BUFFER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from deepbedmap.evaluation.benchmarks import Benchmark
     from deepbedmap.evaluation.comparing import Row
     from deepbedmap.evaluation.mass import MassStatistics
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
     File = str | os.PathLike[str]
 

@@ -10,6 +10,7 @@ import numpy as np
 from deepbedmap.errors import WrongCallError
 from deepbedmap.evaluation.trainings import require_crs_of_picks
 from deepbedmap.extras import required_extra
+from deepbedmap.places import BUFFER
 
 if TYPE_CHECKING:
     from typing import Any
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from deepbedmap.evaluation.trainings import Training
 
-BUFFER = 11_000.0
-"""Least distance (m) of test picks from training tiles and picks: a tile's width and its margin."""
 
 _AT_ONCE = 1_000_000
 

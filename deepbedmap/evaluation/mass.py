@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import xarray as xr
 
-    from deepbedmap.evaluation.flux import Floats
     from deepbedmap.evaluation.sampling import Raster
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
+    from deepbedmap.points.tracks import Floats
 
 _CLASS = 0.01  # m/a: width of the classes from which median and MAD are read
 _REACH = 500.0  # m/a: residuals beyond this are counted in the last class

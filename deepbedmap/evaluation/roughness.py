@@ -17,28 +17,6 @@ if TYPE_CHECKING:
 _LEVEL = 1e-6  # m: below this the picks are level within rounding
 
 
-def roughness_by_line(picks: pd.DataFrame, length: float = STRETCH) -> pd.DataFrame:
-    """Return the ratio of the roughness of a grid to the roughness of the picks, line by line.
-
-    Parameters
-    ----------
-    picks, length
-        As for :func:`roughness_along`, with columns ``z`` (of the picks) and ``grid`` in metres.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per line, including lines that are too short: ``line`` (category), ``stretches``,
-        ``z`` and ``grid`` (mean roughness, metres; NaN without a stretch) and ``ratio`` of
-        ``grid`` to ``z`` (NaN where the picks are level).
-    """
-    stretches = roughness_along(picks, length=length).groupby("line", observed=False)
-    table = stretches[["z", "grid"]].mean()
-    table.insert(0, "stretches", stretches.size())
-    table["ratio"] = table["grid"] / table["z"].where(table["z"] > _LEVEL)
-    return table.reset_index()
-
-
 def roughness_ratio(picks: pd.DataFrame, length: float = STRETCH) -> float:
     """Return the mean roughness of a grid over the mean roughness of the picks, of all stretches.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from deepbedmap.evaluation.flight_lines import Numbers
+    from deepbedmap.points.tracks import Floats
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles of the error that are reported."""
@@ -42,7 +43,6 @@ year, and standard deviation of the bed in metres."""
 _BINS = 512
 _TABLE = 8_000_000  # cells of the tables that a bootstrap works with: 64 MB
 _AT_ONCE = 1_000_000  # picks
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,13 @@ class Stratum:
     high: float | None
     picks: int
     scores: Scores | None
+
+    @property
+    def name(self) -> str:
+        """The class in words, as tables show it."""
+        if self.low is None:
+            return "unknown"
+        return f"{self.low:,g} " + ("and more" if self.high is None else f"to {self.high:,g}")
 
 
 def score(

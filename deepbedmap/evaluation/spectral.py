@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.extras import required_extra
@@ -14,9 +13,11 @@ from deepbedmap.points.picks import LINE_GAP
 from deepbedmap.points.tracks import even_samples
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pandas as pd
 
-Floats = npt.NDArray[np.float64]
+    from deepbedmap.points.tracks import Floats
+
 SPACING = 250.0
 """Metres between samples along a line: the cell size of the scored beds."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from deepbedmap.catalog import opening
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.places import EDGES
 from deepbedmap.provenance import parsed
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
     import pandas as pd
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 Excluded = tuple[dict[str, Sequence[float]], float]
 
@@ -100,7 +101,7 @@ def open_training(path: str | os.PathLike[str]) -> Training:
         from deepbedmap.tiles.storage import open_training_set
 
         dataset = open_training_set(path)
-        edges = [dataset[name].to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")]
+        edges = [dataset[name].to_numpy() for name in EDGES]
         boxes = gpd.GeoDataFrame(geometry=shapely.box(*edges), crs=dataset.attrs.get("crs"))
         provenance = parsed(dataset.attrs.get("provenance"))
         return Training((path.name,), boxes, None, excluded_areas(provenance), _sources(provenance))

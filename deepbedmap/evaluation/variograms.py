@@ -1,4 +1,4 @@
-"""Variograms of bed errors, along flight lines or in all directions, and models fitted to them."""
+"""Variograms of bed errors along flight lines, and models fitted to them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.evaluation.spectral import SPACING
 from deepbedmap.extras import required_extra
 from deepbedmap.points.picks import LINE_GAP
-from deepbedmap.points.tracks import even_samples, tracks
+from deepbedmap.points.tracks import even_samples
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from deepbedmap.evaluation.spectral import Floats
+    from deepbedmap.points.tracks import Floats
 
 Model = Literal["exponential", "spherical"]
 LONGEST = 25_000.0
@@ -159,66 +159,6 @@ def variogram_along(
             squares[lag - 1] += difference @ difference
             pairs[lag - 1] += difference.size
     return _variogram(spacing * np.arange(1.0, lags + 1), squares, pairs)
-
-
-def variogram_around(
-    picks: pd.DataFrame,
-    *,
-    spacing: float = SPACING,
-    longest: float = LONGEST,
-    draws: int = 500_000,
-    seed: int = 0,
-) -> Variogram:
-    """Return the variogram of a grid's errors in all directions.
-
-    Pairs are drawn: a random pick, a place at a random distance and azimuth from it, and the pick
-    nearest to that place, if one is within half of ``spacing``. Long lags then do not outnumber
-    short ones, and the directions of the lines dominate less than among all pairs.
-
-    Parameters
-    ----------
-    picks
-        Columns ``x``, ``y``, ``line``, ``z`` and ``grid`` (metres), as
-        :func:`deepbedmap.points.tracks.tracks` takes them.
-    spacing, longest
-        Width of a class and longest distance, metres.
-    draws
-        Number of pairs that are tried: an upper limit of the pairs.
-    seed
-        Seed of the random numbers.
-
-    Raises
-    ------
-    ValueError
-        A length is not positive, or the longest is shorter than the spacing.
-    InvalidDataError
-        As for :func:`deepbedmap.points.tracks.tracks`; or no two picks are within the longest lag.
-    """
-    with required_extra("grid"):
-        from scipy.spatial import cKDTree
-
-    if not longest >= spacing > 0:
-        raise WrongCallError(f"the longest lag, {longest:g} m, is shorter than {spacing:g} m")
-    row = tracks(picks, ("z", "grid")).row
-    places = picks[["x", "y"]].to_numpy(np.float64)[row]
-    residual = (picks["grid"] - picks["z"]).to_numpy(np.float64)[row]
-    random = np.random.default_rng(seed)
-    lags = int(longest / spacing)
-    origin = random.integers(row.size, size=draws)
-    azimuth, away = random.uniform(0, 2 * np.pi, draws), random.uniform(0, lags * spacing, draws)
-    place = places[origin] + away[:, None] * np.stack([np.sin(azimuth), np.cos(azimuth)], axis=1)
-    _, nearest = cKDTree(places).query(place, distance_upper_bound=spacing / 2)
-    matched = nearest < row.size  # the tree's size where no pick is near
-    origin, nearest = origin[matched], nearest[matched]
-    distance = np.hypot(*(places[nearest] - places[origin]).T)
-    within = (nearest != origin) & (distance < lags * spacing)
-    distance = distance[within]
-    squares = (residual[nearest] - residual[origin])[within] ** 2
-    of_lag = (distance / spacing).astype(np.intp)
-    pairs = np.bincount(of_lag, minlength=lags)
-    lag = np.bincount(of_lag, distance, lags) / np.maximum(pairs, 1)
-    total = np.bincount(of_lag, squares, lags).astype(np.float64)
-    return _variogram(lag, total, pairs)
 
 
 def _variogram(lag: Floats, squares: Floats, pairs: npt.NDArray[np.int64]) -> Variogram:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepbedmap.evaluation.leaks import BUFFER
 from deepbedmap.evaluation.trainings import excluded_areas
+from deepbedmap.places import BUFFER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -93,7 +93,7 @@ def content_loss(y_pred: Tensor, y_true: Tensor, *, mask: Tensor | None = None) 
     >>> content_loss(torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])).item()
     2.5
     """
-    return _mean((y_pred.to(y_true.dtype) - fill_gaps(y_true, y_pred, mask)).abs(), mask)
+    return mean_of((y_pred.to(y_true.dtype) - fill_gaps(y_true, y_pred, mask)).abs(), mask)
 
 
 def topographic_loss(y_pred: Tensor, x: Tensor) -> Tensor:
@@ -219,7 +219,7 @@ def structural_loss(
     Parameters are those of :func:`ssim`.
     """
     similarity, whole = ssim_map(y_pred, y_true, window, mask=mask)
-    return _mean(1 - similarity, whole)
+    return mean_of(1 - similarity, whole)
 
 
 def psnr(
@@ -237,7 +237,7 @@ def psnr(
     192.659
     """
     difference = y_pred.to(y_true.dtype) - fill_gaps(y_true, y_pred, mask)
-    square = _mean(difference.square(), mask)
+    square = mean_of(difference.square(), mask)
     return 20 * math.log10(data_range) - 10 * square.log10()
 
 
@@ -321,7 +321,8 @@ def generator_loss(
     )
 
 
-def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+def mean_of(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of the values that count; 0 where none does."""
     total, count = masked_mean(values, mask)
     return total / count.clamp_min(1)
 

@@ -36,7 +36,7 @@ SOURCE = {
 """Values of the layer ``source``: how the bed of a cell came about; from 2 on, corrected."""
 
 QUALITY = {"prior": 1, "surface": 2, "velocity": 4, "accumulation": 8}
-"""Bits of the layer ``quality``: which inputs the network lacked."""
+"""Bits of the layer ``quality``: inputs that were absent. Without a prior there is no bed."""
 
 REFERENCES = "https://doi.org/10.5194/tc-14-3687-2020"
 ORDER = (
@@ -103,14 +103,10 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
 
 def height_attributes(name: str, raster: xr.DataArray) -> dict[str, str]:
     """Return the CF attributes of heights (m): standard name, units and vertical datum."""
-    datum = _datum(raster)
+    datum = rasters.stated_datum(raster) or "unknown"
     if datum == "unknown":
         logger.warning("%s: what its heights refer to is not stated", rasters.name_of(raster))
     # CF keeps the word altitude for heights above the geoid.
     above_ellipsoid = "height_above_reference_ellipsoid"
     standard_name = above_ellipsoid if datum == "ellipsoid" else HEIGHTS[name]
     return {"standard_name": standard_name, "units": "m", "vertical_datum": datum}
-
-
-def _datum(raster: xr.DataArray) -> str:
-    return raster.attrs.get("vertical_datum") or "unknown"

@@ -25,7 +25,6 @@ from deepbedmap.products.chunking import (
     in_chunks_of,
     nonzero_cells,
     product_name,
-    stated_datum,
     with_margin,
 )
 from deepbedmap.products.rules import RULES, correct_chunk, layers_in_float64, policies_of
@@ -140,7 +139,7 @@ def examine(
         tally, bed, *layers.values(), *cell_axes(bed), dtype=object, chunks=chunks
     ).compute()  # type: ignore[no-untyped-call]
     area = (rasters.resolution_of(bed) / 1000) ** 2
-    if stated_datum(bed) is None:
+    if rasters.stated_datum(bed) is None:
         findings = [Finding("datum", done=False, why_not="the bed states no vertical datum")]
     else:
         findings = [Finding("datum", examined=bed.size)]
@@ -220,9 +219,9 @@ def _layers(
         layers["rock"] = layers["rock"] | outcrops if "rock" in layers else outcrops
         for name in {"grounded", "floating"} & layers.keys():
             layers[name] = layers[name] & ~outcrops
-    if stated_datum(bed) is None:
+    if rasters.stated_datum(bed) is None:
         missing["sea level"] = "the bed states no vertical datum, so the sea's level is unknown"
-    elif stated_datum(bed) == "ellipsoid":
+    elif rasters.stated_datum(bed) == "ellipsoid":
         if geoid is not None:
             layers["geoid"] = placed(geoid, bed).data
         elif "geoid" in dataset:

@@ -46,15 +46,9 @@ def bed_of(dataset: xr.Dataset) -> xr.DataArray:
     rasters.require_crs(bed)
     for name in ("surface", "bed_members", "bed_mean"):
         if name in dataset:
-            label, datum = f"{product_name(dataset)}, {name}", stated_datum(dataset[name])
+            label, datum = f"{product_name(dataset)}, {name}", rasters.stated_datum(dataset[name])
             rasters.require_reference(label, None, datum, bed)
     return bed if bed.chunks else bed.chunk({"y": _CHUNK, "x": _CHUNK})
-
-
-def stated_datum(raster: xr.DataArray) -> str | None:
-    """Return the vertical datum that a raster states; None if missing or "unknown"."""
-    stated = raster.attrs.get("vertical_datum")
-    return None if stated in (None, "", "unknown") else str(stated)
 
 
 def in_chunks_of(layer: xr.DataArray, bed: xr.DataArray) -> da.Array:

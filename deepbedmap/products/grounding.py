@@ -22,7 +22,6 @@ from deepbedmap.products.chunking import (
     by_chunk,
     cell_axes,
     nonzero_cells,
-    stated_datum,
     with_margin,
 )
 from deepbedmap.products.correction import source_layer, source_of, with_new_bed
@@ -148,12 +147,12 @@ def blend(
 def _require_same_heights(bed: xr.DataArray, bathymetry: xr.DataArray) -> None:
     rasters.require_same_reference(bed, bathymetry)
     for unknown, known in ((bed, bathymetry), (bathymetry, bed)):
-        if stated_datum(unknown) is None and stated_datum(known) is not None:
+        if rasters.stated_datum(unknown) is None and rasters.stated_datum(known) is not None:
             raise InvalidDataError(
                 Fault(
                     rasters.name_of(unknown),
                     field="vertical_datum",
-                    expected=f"{stated_datum(known)} as in {rasters.name_of(known)}",
+                    expected=f"{rasters.stated_datum(known)} as in {rasters.name_of(known)}",
                     found="unknown",
                     remedy="state it, or convert it: `deepbedmap convert`",
                 )

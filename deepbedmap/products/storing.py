@@ -19,6 +19,7 @@ from deepbedmap import files, rasters
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
 from deepbedmap.extras import required_extra
 from deepbedmap.products import assembling
+from deepbedmap.rasters.writing import ZARR_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-ZARR_FORMAT: Literal[3] = 3
 _CHUNK = 512  # of a chunk of NetCDF, and of a tile of a GeoTIFF
 _COMPRESSION = 4
 Progress = Callable[[int, int], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,9 @@ CHECKSUMS = "catalog/registry.sha256"
 def load(path: str | Path | None = None) -> Registry:
     """Read a registry and check it.
 
-    The one that comes with the package was checked when its catalogs were built, and is not checked
-    again while its bytes are the same.
+    A registry is read once, and again when its file has changed. The one that comes with the
+    package was checked when its catalogs were built, and is not checked again while its bytes are
+    the same.
 
     Parameters
     ----------
@@ -54,6 +56,16 @@ def load(path: str | Path | None = None) -> Registry:
     path = repository.root() if path is None else Path(path)
     if path.is_dir():
         path = path / "data_list.yml"
+    if not path.is_file():
+        return _load(path)  # which raises an error that says what to do
+    status = path.stat()
+    version = status.st_ino, status.st_size, status.st_mtime_ns
+    return _load(path, path.absolute(), version, repository.root())
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, *_version: object) -> Registry:
+    """Read a registry; the other arguments tell versions of the file at the path apart."""
     document = _document(path) if _was_checked(path) else check(path)
     return Registry(path, [_dataset(entry) for entry in document.content["datasets"]])
 

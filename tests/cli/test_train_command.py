@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.citing import sources_of
 from support.places import EAST, PLACE, WEST, inputs_of, raster, slope
 
 from deepbedmap import catalog, cli, demo, download, progress, rasters, registry, repository, tiles
@@ -177,7 +178,7 @@ def test_a_trained_network_predicts_and_is_scored_and_cited(
         *("cite", unbroken / "best.safetensors", "--registry", listing.path, "--format", "text")
     )
     assert (code, len(printed.splitlines())) == (0, 6), err
-    assert len(registry.sources_of(bed, listing)) == 6
+    assert len(sources_of(bed, listing)) == 6
 
 
 def test_without_a_path_the_catalog_s_training_set_is_taken(
@@ -261,6 +262,6 @@ def test_the_demo_s_surveys_are_trained_on_by_commands_alone(call, place, tmp_pa
     )
     assert code == 0, err
     assert "epoch 1 of 1" in printed
-    cited = registry.sources_of(tmp_path / "model" / "best.safetensors", listing)
+    cited = sources_of(tmp_path / "model" / "best.safetensors", listing)
     assert cited[:2] == ["MadeUp1", "MadeUp5"]
     assert len(cited) == 6

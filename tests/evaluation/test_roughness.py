@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deepbedmap import rasters
 from deepbedmap.errors import InvalidDataError
-from deepbedmap.evaluation import roughness_by_line, roughness_map, roughness_ratio
+from deepbedmap.evaluation import roughness_map, roughness_ratio
 from deepbedmap.points.roughness import roughness_along
 
 
@@ -43,17 +43,6 @@ def test_lines_are_rough_each_for_itself_even_where_their_picks_alternate():
     low, high = line([0.0] * 40, name="low"), line([500.0] * 40, name="high", y=900.0)
     mixed = pd.concat([low, high]).sort_index(kind="stable")
     assert roughness_along(mixed)["z"].max() == 0
-
-
-def test_a_line_too_short_for_a_stretch_is_listed_without_a_roughness():
-    rough = line(np.arange(13.0), 0.5 * np.arange(13.0), "rough")
-    level = line([0.1] * 13, name="level", y=500.0)
-    short = line([1.0, 9.0], name="short", y=900.0)
-    found = roughness_by_line(pd.concat([rough, level, short])).set_index("line")
-    assert found["stretches"].to_dict() == {"rough": 1, "level": 1, "short": 0}
-    assert found.loc["rough", "ratio"] == pytest.approx(0.5)
-    assert np.isnan(found.loc["level", "ratio"])
-    assert found.loc["short"].drop("stretches").isna().all()
 
 
 def test_the_ratio_is_that_of_the_means_over_all_stretches():

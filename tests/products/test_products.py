@@ -127,11 +127,6 @@ def test_where_a_member_has_no_bed_there_is_no_mean_and_no_spread():
     np.testing.assert_array_equal(product["source"], ~np.isnan(members[0]))
 
 
-def test_flags_are_those_of_the_network():
-    domain = pytest.importorskip("deepbedmap.model.prediction")
-    assert domain.QUALITY == products.QUALITY
-
-
 @pytest.mark.parametrize(
     ("layers", "said"),
     [

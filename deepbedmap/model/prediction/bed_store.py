@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from deepbedmap.model.prediction.refining import Block
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
     from deepbedmap.tiles.inputs import Inputs
 
 CHUNK = 1024

@@ -56,10 +56,10 @@ if TYPE_CHECKING:
     from deepbedmap.model.prediction.predicting import Precision
     from deepbedmap.model.prediction.preparing import Source
     from deepbedmap.model.prediction.refining import Block
+    from deepbedmap.places import Bounds
     from deepbedmap.products.check_report import Report
     from deepbedmap.products.rules import Policy
     from deepbedmap.progress import StepProgress
-    from deepbedmap.rasters.lattice import Bounds
     from deepbedmap.tiles.inputs import Inputs
 
 _CELLS = round(RESOLUTIONS["x"] / RESOLUTION)  # of the bed, along a side of one of the prior

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from deepbedmap.model.prediction.preparing import Source
+    from deepbedmap.places import Bounds
     from deepbedmap.products.check_report import Report
     from deepbedmap.products.rules import Policy
     from deepbedmap.progress import StepProgress
-    from deepbedmap.rasters.lattice import Bounds
 
 
 class Predicted(NamedTuple):

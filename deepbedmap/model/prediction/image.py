@@ -21,13 +21,13 @@ from deepbedmap.model.networks.generator import Generator
 from deepbedmap.model.prediction.refining import (
     CELLS_PER_KM,
     FLOATS_PER_KM2,
-    QUALITY,
     ZOOM,
     Box,
     Refiner,
     block_with_quality,
     even_cuts,
 )
+from deepbedmap.products.attributes import QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

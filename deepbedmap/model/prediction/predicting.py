@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from torch import nn
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
     from deepbedmap.tiles.inputs import Inputs
 
 Precision = Literal["float32", "bfloat16"]

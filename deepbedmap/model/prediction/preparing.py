@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from deepbedmap.model import checkpoints as saved
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 SUFFIXES = (".tif", ".nc", ".zarr")
 """Valid endings of a product's name."""

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
+from deepbedmap.products.attributes import QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 Read = Callable[[int, int, int, int], Mapping[str, NDArray[np.float32]]]
 """read(top, bottom, left, right), in 1 km cells of the input lattice, gives x (1, m, n), w1
 (1, 10m, 10n), w2 (2, 2m, 2n) and w3 (1, m, n) as float32, NaN where there is a gap."""
-
-QUALITY = {"prior": 1, "surface": 2, "velocity": 4, "accumulation": 8}
-"""Bits of the quality layer, one per absent input. Without a prior there is no bed."""
 
 ZOOM = 4
 """Cells of the output along a cell of 1 km."""
@@ -51,8 +49,8 @@ class Block:
     bed
         Bed elevation in metres, float32 (rows, columns), NaN where the prior has no value.
     quality
-        Sums of :data:`QUALITY`, uint8 (rows, columns): which inputs were absent, the prior in the
-        1 km cell itself, the others anywhere in the field of view of the network's first layer
+        Sums of :data:`deepbedmap.products.QUALITY`, uint8 (rows, columns): which inputs were
+        absent, the prior in the 1 km cell itself, the others anywhere in the field of view of the network's first layer
         (3 km, or the tile). 0: none was absent.
     """
 

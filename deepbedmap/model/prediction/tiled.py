@@ -11,13 +11,13 @@ from deepbedmap.model.layers import zero_absent
 from deepbedmap.model.prediction.refining import (
     CELLS_PER_KM,
     FLOATS_PER_KM2,
-    QUALITY,
     ZOOM,
     Box,
     Refiner,
     block_with_quality,
     even_cuts,
 )
+from deepbedmap.products.attributes import QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
