@@ -50,8 +50,8 @@ class Block:
         Bed elevation in metres, float32 (rows, columns), NaN where the prior has no value.
     quality
         Sums of :data:`deepbedmap.products.QUALITY`, uint8 (rows, columns): which inputs were
-        absent, the prior in the 1 km cell itself, the others anywhere in the field of view of the network's first layer
-        (3 km, or the tile). 0: none was absent.
+        absent, the prior in the 1 km cell itself, the others anywhere in the field of view of the
+        network's first layer (3 km, or the tile). 0: none was absent.
     """
 
     top: int
