@@ -86,9 +86,8 @@ def assemble(
         (float32 metres), ``mask`` and ``quality`` (uint8 like ``source``), all (y, x), in dask's
         chunks, with CF's attributes. Surface, thickness and geoid on other cells are interpolated
         bilinearly at the centres of the bed's cells, a mask takes the nearest value. ``thickness``
-        is surface less bed on
-        land; 0 in the sea and on ice-free land; on floating ice it is the argument, NaN
-        without one. Without a mask all ice counts as grounded.
+        is surface less bed on land; 0 in the sea and on ice-free land; on floating ice it is the
+        argument, NaN without one. Without a mask all ice counts as grounded.
 
         Of an ensemble: ``bed_members`` (realization, y, x), ``bed_mean`` and
         ``bed_standard_deviation`` (of the sample, n - 1; at least two members), NaN where a member
@@ -102,6 +101,7 @@ def assemble(
 
     Examples
     --------
+    >>> import rioxarray
     >>> axes = {"y": [375.0, 125.0], "x": [125.0, 375.0]}
     >>> bed = xr.DataArray([[-800.0, -810.0], [-790.0, 20.0]], axes, ("y", "x"))
     >>> bed = bed.assign_attrs(vertical_datum="EIGEN-6C4").rio.write_crs("EPSG:3031")
@@ -215,6 +215,7 @@ def placed(
 
     Examples
     --------
+    >>> import rioxarray
     >>> axes = {"y": [375.0, 125.0], "x": [125.0, 375.0]}
     >>> bed = xr.DataArray(np.zeros((2, 2)), axes, ("y", "x")).rio.write_crs("EPSG:3031")
     >>> wide = {"y": [500.0, 0.0], "x": [0.0, 500.0]}

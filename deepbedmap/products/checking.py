@@ -106,6 +106,7 @@ def check(
     --------
     >>> import numpy as np
     >>> import xarray as xr
+    >>> import rioxarray
     >>> axes = {"y": [375, 125], "x": [125, 375]}
     >>> bed = xr.DataArray([[-900.0, 40.0], [-300.0, np.nan]], axes).rio.write_crs("EPSG:3031")
     >>> finding = check(xr.Dataset({"bed": bed, "surface": xr.zeros_like(bed)}))["thickness"]

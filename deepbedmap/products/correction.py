@@ -51,6 +51,7 @@ def correct(
 
     Examples
     --------
+    >>> import rioxarray
     >>> axes = {"y": [375, 125], "x": [125, 375]}
     >>> bed = xr.DataArray([[-900.0, 40.0], [-300.0, np.nan]], axes).rio.write_crs("EPSG:3031")
     >>> corrected, report = correct(xr.Dataset({"bed": bed, "surface": xr.zeros_like(bed)}))

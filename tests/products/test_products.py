@@ -15,6 +15,7 @@ import dask.array
 import numpy as np
 import pytest
 import rasterio
+import rioxarray  # noqa: F401  # gives grids their CRS
 import xarray as xr
 from compliance_checker.runner import CheckSuite, ComplianceChecker
 from rio_cogeo import cog_validate
