@@ -149,8 +149,8 @@ def examine(
         findings = [Finding("datum", examined=bed.size)]
     for name, test in RULES.items():
         if name in checks:
-            found = [chunk[name] for chunk in tallies.flat]
-            findings.append(_finding(name, found, area))
+            counts = [chunk[name] for chunk in tallies.flat]
+            findings.append(_finding(name, counts, area))
         else:
             findings.append(Finding(name, done=False, why_not=why_not[name], unit=test.unit))
     report = Report(tuple(findings), limits)
