@@ -146,8 +146,8 @@ def mass_statistics(residual: xr.DataArray, large: float = 10.0) -> MassStatisti
     Examples
     --------
     >>> import xarray as xr
-    >>> found = mass_statistics(xr.DataArray([[1.0, -1.0, 2.0, 30.0, np.nan]], dims=("y", "x")))
-    >>> found.cells, found.mean, found.median, found.mad, found.share_large
+    >>> stats = mass_statistics(xr.DataArray([[1.0, -1.0, 2.0, 30.0, np.nan]], dims=("y", "x")))
+    >>> stats.cells, stats.mean, stats.median, stats.mad, stats.share_large
     (4, 8.0, 1.0, 1.0, 0.25)
     """
     import dask.array

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MASK = {"ocean": 0, "ice_free_land": 1, "grounded_ice": 2, "floating_ice": 3, "lake_vostok": 4}
-"""Values of the layer ``mask``: those of BedMachine (doi 10.1038/s41561-019-0510-8)."""
+"""Values of the layer ``mask``, as in BedMachine (doi 10.1038/s41561-019-0510-8)."""
 
 UNKNOWN = 255
-"""Value of the layer ``mask`` where the given mask has none."""
+"""Value of the layer ``mask`` where the input mask has none."""
 
 SOURCE = {
     "none": 0,
@@ -105,7 +105,9 @@ def height_attributes(name: str, raster: xr.DataArray) -> dict[str, str]:
     """Return the CF attributes of heights (m): standard name, units and vertical datum."""
     datum = rasters.stated_datum(raster) or "unknown"
     if datum == "unknown":
-        logger.warning("%s: what its heights refer to is not stated", rasters.name_of(raster))
+        logger.warning(
+            "%s: the vertical datum of its heights is not stated", rasters.name_of(raster)
+        )
     # CF keeps the word altitude for heights above the geoid.
     above_ellipsoid = "height_above_reference_ellipsoid"
     standard_name = above_ellipsoid if datum == "ellipsoid" else HEIGHTS[name]
