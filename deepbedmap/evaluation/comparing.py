@@ -26,7 +26,7 @@ from deepbedmap.evaluation.verdicts import (
     verdict_on_training,
 )
 from deepbedmap.places import BUFFER
-from deepbedmap.provenance import parsed
+from deepbedmap.provenance import provenance_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -294,7 +294,8 @@ def _describe(given: Any, registry: Registry) -> dict[str, Any]:
     if isinstance(given, str | os.PathLike):
         described = describe_file(given, "prior")
     else:
-        provenance = parsed(given.attrs.get("provenance"))
-        described = {key: value for key, value in provenance.items() if key == "sources"}
+        described = {
+            key: value for key, value in provenance_of(given.attrs).items() if key == "sources"
+        }
     citekey = citekey_of(described, registry)
     return described | ({"citekey": citekey} if citekey else {})
