@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from deepbedmap.cli.options import app
+from deepbedmap.cli.running import app
 from deepbedmap.errors import InvalidDataError
 from deepbedmap.points import join_surveys
 from deepbedmap.points.crossovers import crossovers, summarize
@@ -276,7 +276,7 @@ def test_the_command_writes_crossovers_and_prints_their_summary(
 
 
 def test_the_command_refuses_surveys_in_two_reference_systems(
-    survey: Callable[..., Path], tmp_path: Path
+    call: Callable[..., tuple[int, str, str]], survey: Callable[..., Path], tmp_path: Path
 ) -> None:
     calls = [survey("one", [(0, 0, -1)]), survey("two", [(0, 0, -1)], "EPSG:3413")]
     out = tmp_path / "crossovers.csv"
@@ -284,4 +284,4 @@ def test_the_command_refuses_surveys_in_two_reference_systems(
     assert isinstance(result.exception, InvalidDataError)
     assert "field crs: expected EPSG:3031 as in" in str(result.exception)
     assert not out.exists()
-    assert CliRunner().invoke(app, ["crossovers", "one", "--out", "x.parquet"]).exit_code == 2
+    assert call("crossovers", "one", "--out", "x.parquet")[0] == 2

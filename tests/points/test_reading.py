@@ -1287,7 +1287,7 @@ def test_memory_does_not_grow_with_the_raw_files(lay: Lay) -> None:
 
 
 def test_the_command_drops_repeats_where_it_is_told_to(lay: Lay, tmp_path: Path) -> None:
-    from deepbedmap.cli.options import app
+    from deepbedmap.cli.running import app
 
     pipeline = lay([reader()], {"picks.csv": BOXED + "1000,-499999.5,9\n"})
     out = tmp_path / "picks.csv"
@@ -1298,7 +1298,7 @@ def test_the_command_drops_repeats_where_it_is_told_to(lay: Lay, tmp_path: Path)
 
 
 def test_the_command_writes_a_season_within_a_box(lay: Lay, tmp_path: Path) -> None:
-    from deepbedmap.cli.options import app
+    from deepbedmap.cli.running import app
 
     pipeline = lay([reader(filename="*.csv")], {"a.csv": BOXED, "b.csv": PICKS})
     out = tmp_path / "picks.parquet"

@@ -20,7 +20,7 @@ from support.sheets import CRS, both_ways, plane, plane_raster, raster
 from typer.testing import CliRunner
 
 from deepbedmap import rasters, repository
-from deepbedmap.cli.options import app
+from deepbedmap.cli.running import app
 from deepbedmap.errors import InvalidDataError, MissingDataError
 
 

@@ -151,7 +151,7 @@ def test_what_is_asked_for_is_what_is_found(query, found, listed):
         ({"status": "retird"}, "status: .*did you mean retired"),
         ({"bounds": (0, 0, -1, 1)}, "xmin < xmax"),
         ({"bounds": (0, 0, float("nan"), 1)}, "xmin < xmax"),
-        ({"bounds": (0, 0, 1)}, "xmin < xmax"),
+        ({"bounds": (0, 0, 1)}, "expected four numbers"),
         ({"lonlat": (0, -80, 10, -49)}, "latmax <= -50"),
         ({"lonlat": (0, -70, 10, -80)}, "latmin < latmax"),
         ({"lonlat": (0, -91, 10, -80)}, "-90 <= latmin"),
