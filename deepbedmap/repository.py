@@ -29,9 +29,14 @@ def data_dir() -> Path:
     checkout = _checkout()
     if checkout is not None:
         return checkout
-    from platformdirs import user_cache_path
+    return cache_dir()
 
-    return user_cache_path("deepbedmap", appauthor=False)
+
+def cache_dir() -> Path:
+    """Folder of the user's operating system for files that can be downloaded again."""
+    import pooch
+
+    return Path(pooch.os_cache("deepbedmap"))
 
 
 def _checkout() -> Path | None:

@@ -20,7 +20,7 @@ from deepbedmap import repository
 from deepbedmap.errors import DownloadError, Fault, InvalidDataError, MissingDataError
 from deepbedmap.files.atomic import beside
 from deepbedmap.files.checksums import sha256_of
-from deepbedmap.repository import data_dir
+from deepbedmap.repository import cache_dir, data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,11 +115,7 @@ def mirror_file(url: str) -> Path:
 
 
 def _cache() -> Path:
-    if os.environ.get("DEEPBEDMAP_DATA_DIR"):
-        return data_dir()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("deepbedmap", appauthor=False)
+    return data_dir() if os.environ.get("DEEPBEDMAP_DATA_DIR") else cache_dir()
 
 
 def _copy_text(url: str, place: Path) -> None:

@@ -98,13 +98,17 @@ class Member:
             return self._read(file.write)
 
     def _read(self, write: Callable[[bytes], object]) -> Digest:
-        return digest_pieces(self._chunks(write))
+        def written() -> Iterator[bytes]:
+            for chunk in self._chunks():
+                write(chunk)  # not inside _chunks: a full disk is no fault of the archive
+                yield chunk
 
-    def _chunks(self, write: Callable[[bytes], object]) -> Iterator[bytes]:
+        return digest_pieces(written())
+
+    def _chunks(self) -> Iterator[bytes]:
         try:
             with self._open() as packed:
                 while chunk := packed.read(_CHUNK):
-                    write(chunk)
                     yield chunk
         except _BROKEN as error:
             raise _broken(self._of, error) from error

@@ -1,319 +1,252 @@
-"""Try one URL (http, https, ftp or file) until its file is complete, or no attempt gets further."""
+"""Repeat the download of one URL until its file is complete, or no attempt gets any further."""
 
 from __future__ import annotations
 
-import contextlib
 import ftplib
-import http.client
 import logging
 import random
-import re
-import shutil
 import socket
 import ssl
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 import requests
 import urllib3.exceptions
 
-import deepbedmap
-from deepbedmap.download.partial import CHUNK, Notes, content_length, timestamp_of
+from deepbedmap.download.addresses import host_of, without_password
+from deepbedmap.download.disk_space import require_space
+from deepbedmap.download.partial import CHUNK
 from deepbedmap.errors import DownloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import threading
+    from typing import Any
 
-    from deepbedmap.download.partial import Headers, PartialFile
-    from deepbedmap.download.transfers import Transfers
+    from deepbedmap.download.partial import Notes, PartialFile
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
-"""How often in a row a transfer may break without getting on before its URL is given up."""
+"""Number of attempts in a row without progress after which a URL is given up."""
 
 BACKOFF = 0.5
 """Seconds before the second attempt; they double from one attempt to the next."""
 
-LONGEST_WAIT = 60.0
-"""Seconds beyond which a wait that a server asks for (Retry-After) is not waited for."""
-
 SLOWEST = (1000, 60.0)
-"""Bytes that must come within so many seconds; below that a transfer counts as broken."""
-
-SPARE = 100 * 2**20
-"""Bytes of the disk that are left free."""
-
-_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+"""Bytes that must arrive within so many seconds; below that the connection counts as broken."""
 
 
 class TransferProgress(Protocol):
-    """Where a transfer tells how far it is."""
+    """Receives the progress of a transfer."""
 
     def start(self, done: int, total: int | None) -> None:
-        """Say that so many bytes of so many are there; said anew by every attempt."""
+        """Set the bytes that have arrived and the bytes in all; called by every attempt."""
 
     def advance(self, count: int) -> None:
-        """Say that so many bytes more are there."""
+        """Add bytes that have arrived."""
 
 
-def host_of(url: str) -> str:
-    """Return the host of a URL, with its port but without user name and password."""
-    return urlsplit(url).netloc.rpartition("@")[2]
+class Downloader(Protocol):
+    """A way to get the bytes of a URL, called as pooch calls its downloaders."""
+
+    def __call__(self, url: str, output_file: Any, pooch: Any) -> None:
+        """Write the bytes of a URL into a file that is open for writing."""
 
 
-class _BrokenError(Exception):
-    """An attempt failed in a way that another may not."""
+class BrokenError(Exception):
+    """An attempt failed in a way that another attempt may not.
 
-    def __init__(self, why: str, wait: float = 0.0) -> None:
-        super().__init__(why)
+    Parameters
+    ----------
+    reason
+        What went wrong.
+    wait
+        Seconds that the server asks to wait before the next attempt.
+    """
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
         self.wait = wait
 
 
 @dataclass
 class UrlTransfer:
-    """The attempts to get what one URL leads to into one part."""
+    """The attempts to get the file of one URL into its ``.part``.
 
-    shared: Transfers
-    session: requests.Session
+    Downloaders see it as a file that is open for writing: :meth:`begin` makes it ready, and
+    :meth:`write` takes the bytes.
+
+    Attributes
+    ----------
+    url
+        The address.
+    part
+        The bytes so far.
+    progress
+        Receives the progress.
+    stop
+        Once this is set the transfer ends at its next byte.
+    silence
+        Seconds without a byte after which the downloader ends an attempt, for messages.
+    size
+        Expected bytes; None if that is not known.
+    """
+
     url: str
-    shown: str
     part: PartialFile
-    bar: TransferProgress
-    size: int | None
-    checked: bool
-    _reached: bool = False
+    progress: TransferProgress
+    stop: threading.Event
+    silence: float
+    size: int | None = None
+    _began: bool = False
     _total: int | None = None
     _since: float = 0.0
     _count: int = 0
 
-    def run(self) -> str:
-        """Try until the part is whole, or one attempt after another gets no further."""
-        ways = {"file": self._copy, "ftp": self._ftp}
-        attempt = ways.get(urlsplit(self.url).scheme, self._http)
+    @property
+    def shown_url(self) -> str:
+        """The address as messages and notes have it: without a password."""
+        return without_password(self.url)
+
+    def run(self, download: Downloader) -> str:
+        """Repeat a download until the part is complete; return its SHA-256.
+
+        Raises
+        ------
+        DownloadError
+            No further attempt would help, or :data:`ATTEMPTS` in a row got no further.
+        """
         failures, furthest = 0, self.part.length
         while True:
-            self.shared.check_stop()
+            self.check_stop()
             try:
-                attempt()
-                self._end()
+                self._attempt(download)
                 return self.part.sha256()
-            except _BrokenError as error:
+            except BrokenError as error:
                 if self.part.length >= furthest + CHUNK:
                     failures = 0
                 failures, furthest = failures + 1, max(furthest, self.part.length)
                 if failures >= ATTEMPTS:
-                    raise self._error(f"{error}; given up after {failures} attempts") from error
+                    raise self.fault(f"{error}; given up after {failures} attempts") from error
                 backoff = BACKOFF * 2 ** (failures - 1) * random.uniform(0.8, 1.2)  # noqa: S311
                 wait = max(backoff, error.wait)
-                logger.info("%s: %s; again in %.1f s", self.shown, error, wait)
-                self.shared.stop.wait(wait)
+                logger.info("%s: %s; trying again in %.1f s", self.shown_url, error, wait)
+                self.stop.wait(wait)
 
-    def _error(self, why: str) -> DownloadError:
-        return DownloadError(f"{self.shown}: {why}")
-
-    def _http(self) -> None:
-        part, notes = self.part, self.part.notes
-        validator = notes.validator if notes and notes.url == self.shown else None
-        start = part.length if notes and (validator or self.checked) else 0
-        headers = {
-            "User-Agent": f"deepbedmap/{deepbedmap.__version__}",
-            "Accept-Encoding": "identity",
-        }
-        if start and notes:
-            part.hash_earlier(self.shared)
-            if start == notes.length and self.size in (None, start):
-                self._begin(start, start=start)
-                return
-            headers["Range"] = f"bytes={start}-"
-            if validator:
-                headers["If-Range"] = validator
-        with self._answer(headers) as response:
-            if response.status_code in (200, 206):
-                self._check(response)
-            if response.status_code == 200:
-                self._begin(
-                    content_length(response.headers), Notes.of(self.shown, response.headers)
-                )
-            elif response.status_code in (206, 416):
-                self._begin(self._total_of(response, start), start=start)
-            else:
-                raise self._refused(response)
-            while chunk := response.raw.read1(CHUNK):
-                self._take(chunk)
-
-    @contextlib.contextmanager
-    def _answer(self, headers: dict[str, str]) -> Iterator[requests.Response]:
+    def _attempt(self, download: Downloader) -> None:
         try:
-            with self.session.get(
-                self.url, stream=True, timeout=self.shared.timeout, headers=headers
-            ) as response:
-                self._reached = True
-                yield response
-        except ValueError as error:
-            raise self._error("leads, or redirects, to no address of http or https") from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: Exception) -> DownloadError | _BrokenError:
-        """Say why there is no answer: in a DownloadError what another attempt cannot mend."""
-        host = host_of(self.url)
-        if isinstance(error, requests.TooManyRedirects):
-            return self._error("redirects without end")
-        if unverified := _cause(error, ssl.SSLCertVerificationError):
-            return self._error(
-                f"the certificate does not verify ({unverified.verify_message}); see whether the "
-                "address, and the clock of this machine, are right"
-            )
-        if _cause(error, TimeoutError):
-            return _BrokenError(f"the server was silent for {self.shared.silence:g} s")
-        if self._reached:
-            return _BrokenError(f"the connection broke after {self.part.length:,} bytes")
-        if isinstance(error, requests.exceptions.ProxyError):
-            return _BrokenError("no connection through the proxy")
-        if _cause(error, socket.gaierror):
-            return self._error(f"there is no host {host}, or no network")
-        if _cause(error, ConnectionRefusedError):
-            return self._error(f"{host} refuses connections")
-        return _BrokenError(f"no connection to {host}")
-
-    def _refused(self, response: requests.Response) -> DownloadError | _BrokenError:
-        code = response.status_code
-        answer = f"the server answers {code} {http.client.responses.get(code, '')}".rstrip()
-        if code in _TRANSIENT:
-            wait = _retry_after(response.headers)
-            if wait <= LONGEST_WAIT:
-                return _BrokenError(answer, wait)
-            answer += f", and wants {wait:.0f} s to pass"
-        if code in (401, 403):
-            answer += ": it wants a login, or does not serve this"
-        return self._error(answer)
-
-    def _check(self, response: requests.Response) -> None:
-        """Refuse what is not the file, before bytes that are there are given up for it."""
-        hops = [hop.url.partition(":")[0] for hop in (*response.history, response)]
-        if hops[0] == "https" and "http" in hops and not self.checked:
-            raise self._error("redirects from https to http, and there is no checksum to go by")
-        suffix = self.part.target.suffix.lower()
-        page = response.headers.get("Content-Type", "").lower().startswith("text/html")
-        # With a checksum nothing is lost by a try; data have been seen under this type.
-        if page and suffix not in (".html", ".htm") and (self.part.length or not self.checked):
-            raise self._error("the server sends a web page (for a login?), no data")
-        coding = response.headers.get("Content-Encoding", "identity").lower()
-        if coding not in ("", "identity") and suffix not in (".gz", ".tgz"):
-            raise self._error("the server compresses what it was asked not to")
-
-    def _total_of(self, response: requests.Response, start: int) -> int:
-        """Return how long the whole is of which a partial answer is the rest."""
-        headers, notes = response.headers, self.part.notes
-        span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", headers.get("Content-Range", ""))
-        if response.status_code == 206 and span and notes:
-            first, last, total = map(int, span.groups())
-            fits = start == first <= last < total
-            fits = fits and content_length(headers) in (None, last - first + 1)
-            if fits:
-                self._check_size(total)
-            said = (
-                (notes.etag, headers.get("ETag")),
-                (notes.modified, headers.get("Last-Modified")),
-            )
-            same = next((old == new for old, new in said if old and new), True)
-            same = same or notes.url != self.shown
-            if fits and same and notes.length in (None, total):
-                return total
-        self.part.start_over()
-        raise _BrokenError("the server has another part than was asked for")
-
-    def _ftp(self) -> None:
-        parts = urlsplit(self.url)
-        path = unquote(parts.path)
-        try:
-            with contextlib.closing(ftplib.FTP(timeout=self.shared.silence)) as ftp:  # noqa: S321
-                ftp.connect(parts.hostname or "", parts.port or ftplib.FTP_PORT)
-                self._reached = True
-                ftp.login(unquote(parts.username or ""), unquote(parts.password or ""))
-                ftp.voidcmd("TYPE I")
-                total = None
-                with contextlib.suppress(ftplib.error_perm):
-                    total = ftp.size(path)
-                self._begin(total)
-                ftp.retrbinary(f"RETR {path}", self._take, CHUNK)
-        except DownloadError:
+            download(self.url, self, None)
+        except (DownloadError, BrokenError):
             raise
         except ftplib.error_perm as error:
-            raise self._error(f"the server answers {' '.join(str(error).split())}") from error
-        except (OSError, EOFError, ftplib.Error) as error:
+            raise self.fault(f"the server answers {' '.join(str(error).split())}") from error
+        except ValueError as error:
+            raise self.fault("leads, or redirects, to no address of http or https") from error
+        except (OSError, EOFError, ftplib.Error, urllib3.exceptions.HTTPError) as error:
             raise self._failure(error) from error
+        arrived = self.part.length
+        if self._total is not None and arrived != self._total:
+            raise BrokenError(f"the transfer ended after {arrived:,} of {self._total:,} bytes")
 
-    def _copy(self) -> None:
-        try:
-            with Path(url2pathname(urlsplit(self.url).path)).open("rb") as file:
-                self._begin(file.seek(0, 2))
-                file.seek(0)
-                while chunk := file.read(CHUNK):
-                    self._take(chunk)
-        except DownloadError:
-            raise
-        except OSError as error:
-            raise self._error(f"cannot be read: {error.strerror}") from error
+    def fault(self, reason: str) -> DownloadError:
+        """Return an error that names the address; no further attempt would help."""
+        return DownloadError(f"{self.shown_url}: {reason}")
 
-    def _begin(self, total: int | None, notes: Notes | None = None, *, start: int = 0) -> None:
-        """Make the part ready for the bytes from start on."""
-        self._check_size(total)
+    def _failure(self, error: Exception) -> DownloadError | BrokenError:
+        """Return why a connection failed: a DownloadError where another attempt cannot help."""
+        request = getattr(error, "request", None)
+        host = host_of(getattr(request, "url", None) or self.url)
+        if isinstance(error, requests.TooManyRedirects):
+            return self.fault("redirects without end")
+        if unverified := _cause(error, ssl.SSLCertVerificationError):
+            return self.fault(
+                f"the certificate does not verify ({unverified.verify_message}); check the "
+                "address, and the clock of this machine"
+            )
+        if _cause(error, TimeoutError):
+            return BrokenError(f"the server was silent for {self.silence:g} s")
+        if self._began:
+            return BrokenError(f"the connection broke after {self.part.length:,} bytes")
+        if isinstance(error, requests.exceptions.ProxyError):
+            return BrokenError("no connection through the proxy")
+        if _cause(error, socket.gaierror):
+            return self.fault(f"there is no host {host}, or no network")
+        if _cause(error, ConnectionRefusedError):
+            return self.fault(f"{host} refuses connections")
+        return BrokenError(f"no connection to {host}")
+
+    def begin(self, total: int | None, notes: Notes | None = None, *, start: int = 0) -> None:
+        """Make the part ready for the bytes from ``start`` on.
+
+        Parameters
+        ----------
+        total
+            Bytes of the whole file, as the server states them; None if it does not.
+        notes
+            What the server states about the bytes to come, where they begin at 0.
+        start
+            The first byte to come; the bytes before it are kept.
+
+        Raises
+        ------
+        DownloadError
+            The size is not the expected one, or the disk has no room.
+        """
+        self._began = True
+        self.check_size(total)
         self._total = self.size if total is None else total
         if self._total is not None:
-            free = shutil.disk_usage(self.part.path.parent).free
-            if (room := self._total - self.part.length) > max(0, free - SPARE):
-                raise DownloadError(
-                    f"{self.part.path}: {room:,} bytes are to come, and the disk has {free:,} free "
-                    f"(of which {SPARE:,} are kept); make room, or choose another folder"
-                )
+            require_space(self.part.path, self._total - self.part.length)
         if not start:
             self.part.start_over(notes)
-        self.bar.start(start, self._total)
+        self.progress.start(start, self._total)
         self._since, self._count = time.monotonic(), 0
 
-    def _check_size(self, total: int | None) -> None:
+    def check_size(self, total: int | None) -> None:
+        """Raise DownloadError if the server states another size than the expected one."""
         if self.size is not None and total is not None and total != self.size:
-            raise self._error(f"expected {self.size:,} bytes, the server has {total:,}")
+            raise self.fault(f"expected {self.size:,} bytes, the server has {total:,}")
 
-    def _take(self, chunk: bytes) -> None:
-        self.shared.check_stop()
+    def check_stop(self) -> None:
+        """Raise DownloadError if the transfer is to end."""
+        if self.stop.is_set():
+            raise DownloadError("stopped")
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes that have arrived.
+
+        Raises
+        ------
+        DownloadError
+            The transfer is to end, or the part cannot be written.
+        BrokenError
+            There are more bytes than the server announced, or they arrive too slowly.
+        """
+        self.check_stop()
         self.part.write(chunk)
-        self.bar.advance(len(chunk))
+        self.progress.advance(len(chunk))
         if self._total is not None and self.part.length > self._total:
             self.part.start_over()
-            raise _BrokenError(f"more came than the {self._total:,} bytes there should be")
+            raise BrokenError(f"more bytes arrived than the expected {self._total:,}")
         self._count += len(chunk)
         least, window = SLOWEST
         if (now := time.monotonic()) - self._since > window:
             if self._count < least:
-                raise _BrokenError(f"only {self._count} bytes came within {window:g} s")
+                raise BrokenError(f"only {self._count} bytes arrived within {window:g} s")
             self._since, self._count = now, 0
 
-    def _end(self) -> None:
-        there, total = self.part.length, self._total
-        if total is not None and there != total:
-            raise _BrokenError(f"the answer ended after {there:,} of {total:,} bytes")
+    @property
+    def is_complete(self) -> bool:
+        """Whether as many bytes have arrived as the server, or the registry, states."""
+        return self._total is not None and self.part.length == self._total
 
 
 _Cause = TypeVar("_Cause", bound=BaseException)
 
 
 def _cause(error: BaseException | None, kind: type[_Cause]) -> _Cause | None:
-    """Return the first of a kind among an error and those it stems from."""
+    """Return the first of a kind among an error and its causes."""
     if error is None or isinstance(error, kind):
         return error
     return _cause(error.__cause__, kind) or _cause(error.__context__, kind)
-
-
-def _retry_after(headers: Headers) -> float:
-    """Seconds that a server asks to wait."""
-    said = headers.get("Retry-After", "").strip()
-    if said.isascii() and said.isdigit():
-        return float(said)
-    return (timestamp_of(said) or 0.0) - time.time()

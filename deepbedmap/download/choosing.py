@@ -5,7 +5,6 @@ Also where these files are on disk (:func:`locate`).
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -226,8 +225,3 @@ def missing_message(item: WantedFile) -> str:
     """Return a message that names the missing file and says how to get it."""
     path = next((path for path in item.paths if not path.is_file()), item.target)
     return f"{path}: not there; {item.dataset.how_to_get(item.file.filename)}"
-
-
-def without_password(url: str) -> str:
-    """Return a URL without the password in it."""
-    return re.sub(r"^(\w+://)[^/?#]*@", r"\1", url)

@@ -14,14 +14,12 @@ from urllib.parse import urlsplit
 import requests
 
 from deepbedmap.errors import DownloadError, MissingDataError
+from deepbedmap.registry.records import LOGIN as LOGIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
-
-LOGIN = "urs.earthdata.nasa.gov"
-"""The host where a person registers and programs log in."""
 
 HOSTS = ("earthdata.nasa.gov", "earthdatacloud.nasa.gov")
 """Domains whose servers are given the login."""

@@ -13,7 +13,7 @@ from deepbedmap.download.installing import Installation, remove_archive, remove_
 from deepbedmap.download.planning import announce_transfers, transfer_size
 from deepbedmap.download.progress import Bars
 from deepbedmap.download.receipts import Receipt, now
-from deepbedmap.download.transfers import Transfers
+from deepbedmap.download.transfers import ResumingDownloader
 from deepbedmap.download.workers import raise_faults, run_all
 from deepbedmap.errors import DownloadError, MissingDataError
 
@@ -115,7 +115,7 @@ def fetch(
     if again and offline:
         raise ValueError("again: nothing is fetched again offline")
     wanted, left_out = choose_files(citekeys, bounds, registry, data_dir)
-    shared = Transfers(timeout=timeout, per_host=per_host)
+    shared = ResumingDownloader(timeout=timeout, per_host=per_host)
     with Bars(progress, shared.stop) as bars:
         found = inspect_files(wanted, jobs, bars, shared.stop)
         wrong = [_wrong(*pair, again) for pair in zip(wanted, found, strict=True)]

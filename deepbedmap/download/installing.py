@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 import filelock
 
 from deepbedmap import files
-from deepbedmap.download import archives, attempts, earthdata
+from deepbedmap.download import archives, earthdata
+from deepbedmap.download.addresses import without_password
 from deepbedmap.download.archives import ArchiveError
 from deepbedmap.download.checking import difference_message, inspect_file, warn_unchecked
-from deepbedmap.download.choosing import missing_message, without_password
+from deepbedmap.download.choosing import missing_message
+from deepbedmap.download.disk_space import require_space
 from deepbedmap.download.partial import Notes, discard, keep, part_of
 from deepbedmap.download.receipts import Receipt, now, path_of
 from deepbedmap.download.workers import raise_faults
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from deepbedmap.download.choosing import WantedFile
     from deepbedmap.download.progress import Bars
-    from deepbedmap.download.transfers import Transfers
+    from deepbedmap.download.transfers import ResumingDownloader
     from deepbedmap.files.checksums import Digest
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class _LocalError(DownloadError):
 class Installation:
     """The work of one call of :func:`fetch`; several threads may use it at once."""
 
-    transfers: Transfers
+    transfers: ResumingDownloader
     bars: Bars
     again: bool
     _turn: threading.Lock = field(default_factory=threading.Lock)
@@ -196,7 +198,7 @@ class Installation:
                 try:
                     (member,) = archive.choose(item.file).values()
                     with _alone(item.target, self.transfers.stop):
-                        _make_room(item.folder, member.size)
+                        require_space(item.folder, member.size, "unpack", _LocalError)
                         try:
                             found = member.extract(own)
                             receipt = replace(came, sha256=found.sha256, bytes=found.bytes)
@@ -262,7 +264,8 @@ class Installation:
             with archives.opened(path, came.url or str(path)) as archive:
                 content = self._compare_content(archive, item, came)
                 chosen = archive.choose(item.file)
-                _make_room(item.folder, sum(member.size for member in chosen.values()))
+                size = sum(member.size for member in chosen.values())
+                require_space(item.folder, size, "unpack", _LocalError)
                 members = {name: member.extract(stage / name) for name, member in chosen.items()}
             expected = item.file.unpacked_sha256
             for name, found in members.items() if expected is not None else ():
@@ -301,15 +304,6 @@ def _how_to_accept(item: WantedFile) -> str:
     if item.has_checksum:
         return ""
     return f"; `deepbedmap fetch --again {item.file.filename}` accepts what has changed"
-
-
-def _make_room(folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if size > max(0, free - attempts.SPARE):
-        raise _LocalError(
-            f"{folder}: {size:,} bytes are to be unpacked, and the disk has {free:,} free (of "
-            f"which {attempts.SPARE:,} are kept); make room, or choose another folder"
-        )
 
 
 def remove_archive(item: WantedFile) -> None:

@@ -17,11 +17,9 @@ from deepbedmap.errors import DownloadError
 from deepbedmap.files.checksums import Checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
     from pathlib import Path
-
-    from deepbedmap.download.transfers import Transfers
 
 CHUNK = 2**20
 Headers = requests.structures.CaseInsensitiveDict[str]
@@ -142,13 +140,18 @@ class PartialFile:
                 rest = rest[count:]
         self._hash(chunk)
 
-    def hash_earlier(self, shared: Transfers) -> None:
-        """Hash the bytes of an earlier call; before the server is asked, as it would not wait."""
+    def read_again(self, check_stop: Callable[[], None]) -> None:
+        """Count and hash the bytes that another program has written under the part's name."""
+        self.length = self.path.stat().st_size
+        self.hash_earlier(check_stop)
+
+    def hash_earlier(self, check_stop: Callable[[], None]) -> None:
+        """Hash the bytes of an earlier call; before the request, as the server would not wait."""
         if self._hashed < self.length:
             with self._writing(), self.path.open("rb") as file:
                 file.seek(self._hashed)
                 while chunk := file.read(CHUNK):
-                    shared.check_stop()
+                    check_stop()
                     self._hash(chunk)
 
     def sha256(self) -> str:

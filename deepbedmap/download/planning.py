@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rich.filesize import decimal
 
-from deepbedmap.download import attempts, earthdata
-from deepbedmap.download.choosing import choose_files, without_password
+from deepbedmap.download import earthdata
+from deepbedmap.download.addresses import without_password
+from deepbedmap.download.choosing import choose_files
+from deepbedmap.download.disk_space import existing_folder, free_space, require_space
 from deepbedmap.download.partial import Notes, part_of
 from deepbedmap.download.receipts import Receipt
-from deepbedmap.errors import DownloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -144,17 +144,9 @@ def announce_transfers(todo: list[WantedFile], again: bool) -> None:
         needs[item.folder].append(None if size is None else max(0, size - there))
     disks: dict[int, list[Path]] = defaultdict(list)
     for folder in needs:
-        disks[_existing(folder).stat().st_dev].append(folder)
+        disks[existing_folder(folder).stat().st_dev].append(folder)
     for folders in disks.values():
         place, sizes = folders[0].parent, [size for folder in folders for size in needs[folder]]
-        need, free = sum(size or 0 for size in sizes), shutil.disk_usage(_existing(place)).free
-        logger.info("%s to fetch; %s free in %s", amount(sizes), decimal(free), place)
-        if need > max(0, free - attempts.SPARE):
-            raise DownloadError(
-                f"{place}: {need:,} bytes are to come, and the disk has {free:,} free (of which "
-                f"{attempts.SPARE:,} are kept); make room, or choose another folder"
-            )
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        free = decimal(free_space(place))
+        logger.info("%s to fetch; %s free in %s", amount(sizes), free, place)
+        require_space(place, sum(size or 0 for size in sizes))

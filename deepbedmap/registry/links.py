@@ -18,13 +18,15 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 
 import deepbedmap
 from deepbedmap.files.atomic import beside
+from deepbedmap.files.ftp import ftp_size
 from deepbedmap.registry.reading import load
+from deepbedmap.registry.records import LOGIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -37,7 +39,9 @@ TIMEOUT = 20.0
 PAUSE = 0.2
 """Seconds between two questions to one server."""
 
-LOGIN = "urs.earthdata.nasa.gov"
+RESOLVER = "https://doi.org/"
+"""Resolves DOIs."""
+
 Status = Literal["dead", "moved", "login", "ok"]
 _MEANINGS: dict[Status, str] = {
     "dead": "Dead: no data come from here",
@@ -76,7 +80,10 @@ def check(
     jobs: int = 8,
     pause: float = PAUSE,
 ) -> list[Link]:
-    """Ask every http, https and ftp address of the registry's files whether it answers.
+    """Request every http, https, ftp and doi address of the registry's files.
+
+    Addresses of SFTP and of this machine are left out. Of a DOI it is checked that it resolves, not
+    that its repository has the file.
 
     Parameters
     ----------
@@ -99,11 +106,11 @@ def check(
     for dataset in registry:
         for file in dataset.files:
             for url in file.urls:
-                if urlsplit(url).scheme != "file":
+                if urlsplit(url).scheme not in ("file", "sftp"):
                     files[url].append(f"{dataset.citekey}/{file.filename}")
     servers: dict[str, list[str]] = defaultdict(list)
     for url in files:
-        servers[urlsplit(url).netloc].append(url)
+        servers[urlsplit(url).netloc].append(url)  # those of DOIs are one server's
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         ask = partial(_ask_server, timeout=timeout, pause=pause)
         answers = {
@@ -153,7 +160,13 @@ def _ask_server(urls: Iterable[str], timeout: float, pause: float) -> list[tuple
         for number, url in enumerate(urls):
             if number:
                 time.sleep(pause)
-            ask = _ask_ftp if urlsplit(url).scheme == "ftp" else partial(_ask_http, session)
+            match urlsplit(url).scheme:
+                case "ftp":
+                    ask: Callable[[str, float], Answer] = _ask_ftp
+                case "doi":
+                    ask = partial(_ask_doi, session)
+                case _:
+                    ask = partial(_ask_http, session)
             answers.append((url, _answer(ask, url, timeout)))
     return answers
 
@@ -208,14 +221,15 @@ def _meaning(response: requests.Response) -> Answer:
     return "ok", f"{code} {response.reason}"
 
 
+def _ask_doi(session: requests.Session, url: str, timeout: float) -> Answer:
+    """Request the page of the dataset: ``doi:<DOI>/<file>``, in Zenodo with folders in the file."""
+    prefix, suffix, *more = url.removeprefix("doi:").split("/")
+    inner = [] if "zenodo" in suffix.lower() else more[:-1]
+    return _ask_http(session, RESOLVER + "/".join([prefix, suffix, *inner]), timeout)
+
+
 def _ask_ftp(url: str, timeout: float) -> Answer:
-    parts = urlsplit(url)
-    with ftplib.FTP(timeout=timeout) as server:  # noqa: S321  (asked, not trusted)
-        server.connect(parts.hostname or "", parts.port or 0)
-        server.login()
-        server.voidcmd("TYPE I")
-        size = server.size(unquote(parts.path))
-        return "ok", f"{size or 'some'} bytes"
+    return "ok", f"{ftp_size(url, timeout) or 'some'} bytes"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
+LOGIN = "urs.earthdata.nasa.gov"
+"""The host where people register for NASA's Earthdata, and programs log in."""
+
 
 @dataclass(frozen=True)
 class File:
@@ -16,7 +19,8 @@ class File:
     filename
         Plain name under which it lands in the dataset's folder.
     url
-        Where it comes from (http, https, ftp, file); None if a person must be asked.
+        Its address (http, https, ftp, sftp, ``doi:<DOI>/<file>`` or file); None if a person must
+        be asked.
     sha256
         Checksum of the file called ``filename``; None if not known.
     mirrors

@@ -27,7 +27,7 @@ from support.packing import PICKS, flipped, sha256, tarred, zipped
 from support.servers import Server, fine, status
 
 from deepbedmap import download, registry
-from deepbedmap.download import attempts, earthdata
+from deepbedmap.download import attempts, disk_space, earthdata
 from deepbedmap.download import progress as bars
 from deepbedmap.errors import DownloadError, InvalidDataError, MissingDataError
 
@@ -987,12 +987,12 @@ def test_the_size_of_all_is_said_first_and_a_disk_that_is_too_small_ends_it(
         {"filename": "b.csv", "url": server.url("/b", fine(b"x"))},
     )
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**40, 0, 2**27))
-    monkeypatch.setattr(attempts, "SPARE", 2**27 - len(PICKS) + 1)
-    with pytest.raises(DownloadError, match=r"13,0.. bytes are to come, and the disk has") as error:
+    monkeypatch.setattr(disk_space, "SPARE", 2**27 - len(PICKS) + 1)
+    with pytest.raises(DownloadError, match=r"13,0.. bytes to download, but the disk has") as error:
         download.fetch("Survey", registry=listing, data_dir=tmp_path / "data")
     assert "\n" not in str(error.value)
     assert not server.requests
-    monkeypatch.setattr(attempts, "SPARE", 2**27 - len(PICKS))
+    monkeypatch.setattr(disk_space, "SPARE", 2**27 - len(PICKS))
     download.fetch("Survey", registry=listing, data_dir=tmp_path / "data")
     said = f"2 files, 13.0 kB and 1 of unknown size to fetch; 134.2 MB free in {tmp_path}/data"
     assert said in caplog.messages
@@ -1003,17 +1003,15 @@ def test_an_archive_that_the_disk_cannot_hold_unpacked_is_kept_until_it_can(
 ):
     data = zipped({"x": PICKS})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**40, 0, 2**27))
-    monkeypatch.setattr(attempts, "SPARE", 2**27 - len(data) - 1)
+    monkeypatch.setattr(disk_space, "SPARE", 2**27 - len(data) - 1)
     listing = listed(
         {"filename": "a.zip", "url": server.url("/a", fine(data)), "unpacked": "a.csv"}
     )
-    with pytest.raises(
-        DownloadError, match=r"13,0.. bytes are to be unpacked, and the disk"
-    ) as error:
+    with pytest.raises(DownloadError, match=r"13,0.. bytes to unpack, but the disk") as error:
         download.fetch("Survey", registry=listing, data_dir=tmp_path / "data")
     assert "\n" not in str(error.value)
     assert landed() == ["highres/a.zip.part", "highres/a.zip.part.json"]
-    monkeypatch.setattr(attempts, "SPARE", 0)
+    monkeypatch.setattr(disk_space, "SPARE", 0)
     (path,) = download.fetch("Survey", registry=listing, data_dir=tmp_path / "data")
     assert path.read_bytes() == PICKS
     assert server.sent["/a"] == len(data)
@@ -1244,7 +1242,7 @@ def test_only_the_bytes_that_are_still_to_come_need_room(server, listed, tmp_pat
     with pytest.raises(DownloadError):
         download.fetch("Survey", registry=listing, data_dir=tmp_path)
     server.url("/a", fine(PICKS))
-    usage = shutil._ntuple_diskusage(2**40, 0, attempts.SPARE + len(PICKS) - 5000)
+    usage = shutil._ntuple_diskusage(2**40, 0, disk_space.SPARE + len(PICKS) - 5000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     (path,) = download.fetch("Survey", registry=listing, data_dir=tmp_path)
     assert path.read_bytes() == PICKS

@@ -35,9 +35,9 @@ from support.servers import (
     status,
 )
 
-from deepbedmap.download import attempts
+from deepbedmap.download import attempts, disk_space, downloaders
 from deepbedmap.download.partial import discard, keep, part_of
-from deepbedmap.download.transfers import Transfers
+from deepbedmap.download.transfers import ResumingDownloader
 from deepbedmap.errors import DownloadError
 
 CHANCE = random.Random(0)  # noqa: S311
@@ -67,7 +67,7 @@ class Bar:
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "BACKOFF", 0.005)
-    monkeypatch.setattr(attempts, "LONGEST_WAIT", 2.0)
+    monkeypatch.setattr(downloaders, "LONGEST_WAIT", 2.0)
     monkeypatch.setattr(attempts, "SLOWEST", (1000, 0.3))
 
 
@@ -96,7 +96,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def get(url: str, target: Path, bar: Bar | None = None, **options: object) -> str:
-    return Transfers(timeout=0.5).get(url, target, bar or Bar(), **options)
+    return ResumingDownloader(timeout=0.5).get(url, target, bar or Bar(), **options)
 
 
 def come(target: Path) -> bytes:
@@ -185,12 +185,15 @@ def test_an_empty_file_comes_whole(server, target):
 
 FAILS: dict[str, tuple[list[Answer], str]] = {
     "404": ([status(404)], "answers 404 Not Found$"),
-    "403": ([status(403)], "answers 403 Forbidden: it wants a login, or does not serve this$"),
-    "401": ([status(401)], "answers 401 Unauthorized: it wants a login"),
+    "403": (
+        [status(403)],
+        "403 Forbidden: it requires a login, or does not serve this file$",
+    ),
+    "401": ([status(401)], "answers 401 Unauthorized: it requires a login"),
     "an unknown status": ([status(599)], "answers 599$"),
     "500 for ever": ([status(500)], "answers 500 Internal Server Error; given up after 5 attempts"),
-    "503 for too long": ([status(503, Retry_After="3")], "503 .*, and wants 3 s to pass"),
-    "503 for aeons": ([status(503, Retry_After="9" * 400)], "and wants inf s"),
+    "503 for too long": ([status(503, Retry_After="3")], "503 .*, and asks to wait 3 s"),
+    "503 for aeons": ([status(503, Retry_After="9" * 400)], "and asks to wait inf s"),
     "a redirect to itself": ([redirect("/a")], "redirects without end"),
     "a redirect to a file": ([redirect("file:///etc/passwd")], "no address of http or https"),
     "a redirect to nowhere": ([redirect("http://[")], "no address of http or https"),
@@ -199,8 +202,11 @@ FAILS: dict[str, tuple[list[Answer], str]] = {
     "shorter than said": ([fine(DATA, length="300001", ranges=False)], "broke after 300,000 bytes"),
     "chunks that break off": ([chunked(DATA, cut=HALF)], f"broke after {HALF:,} bytes; given up"),
     "silent for ever": ([silent], "was silent for 0.5 s; given up"),
-    "a byte now and then": ([DRIP], "only .* bytes came within 0.3 s"),
-    "always another range": ([CUT, partial(DATA, "bytes 7-9/10")], "another part than was asked"),
+    "a byte now and then": ([DRIP], "only .* bytes arrived within 0.3 s"),
+    "always another range": (
+        [CUT, partial(DATA, "bytes 7-9/10")],
+        "another part than was requested",
+    ),
     "a web page": ([fine(b"<p>log in", Content_Type="text/html; charset=utf-8")], "a web page"),
     "a redirect to a web page": ([redirect("/login")], "a web page"),
     "compressed": ([fine(DATA, Content_Encoding="gzip")], "compresses"),
@@ -220,7 +226,7 @@ def test_what_cannot_be_had_is_said_in_one_line(answers, why, server, target):
     [
         (GOOD, 7, "expected 7 bytes, the server has 300,000"),
         (GOOD, LAST + 2, "expected 300,001 bytes, the server has 300,000"),
-        (fine(DATA, length=None), 7, "more came than the 7 bytes"),
+        (fine(DATA, length=None), 7, "more bytes arrived than the expected 7"),
         (chunked(DATA), LAST + 2, "ended after 300,000 of 300,001 bytes"),
     ],
 )
@@ -496,9 +502,9 @@ def test_a_folder_that_cannot_be_written_to_is_named(server, tmp_path):
 def test_a_disk_that_is_too_full_is_said_before_the_first_byte(way, server, target, monkeypatch):
     (source := target.with_name("source")).write_bytes(DATA)
     url = server.url("/a", GOOD) if way == "http" else source.as_uri()
-    monkeypatch.setattr(attempts, "SPARE", 2**60)
+    monkeypatch.setattr(disk_space, "SPARE", 2**60)
     line = said(url, target)
-    assert f"{target}.part: 300,000 bytes are to come, and the disk has " in line
+    assert f"{target}.part: 300,000 bytes to download, but the disk has only " in line
     assert not part_of(target).exists()
 
 
@@ -520,7 +526,7 @@ def test_a_disk_that_fills_up_ends_the_transfer_and_keeps_the_part(way, server, 
 
 
 def test_a_transfer_that_is_stopped_ends_and_keeps_its_part(server, target):
-    shared = Transfers(timeout=5)
+    shared = ResumingDownloader(timeout=5)
     url = server.url("/a", fine(DATA, piece=1000, pause=0.01))
     began = time.monotonic()
     with pytest.raises(DownloadError, match=r"^stopped$"):
@@ -535,7 +541,7 @@ def test_a_transfer_that_is_stopped_ends_and_keeps_its_part(server, target):
 
 
 def test_a_transfer_that_waits_for_its_next_attempt_can_be_stopped(server, target, monkeypatch):
-    shared = Transfers()
+    shared = ResumingDownloader()
     monkeypatch.setattr(attempts, "BACKOFF", 30)
     url = server.url("/a", status(503))
     threading.Timer(0.2, shared.stop.set).start()
@@ -563,8 +569,8 @@ FETCH = """
 import sys
 from pathlib import Path
 from unittest import mock
-from deepbedmap.download.transfers import Transfers
-Transfers().get(sys.argv[1], Path(sys.argv[2]), mock.Mock())
+from deepbedmap.download.transfers import ResumingDownloader
+ResumingDownloader().get(sys.argv[1], Path(sys.argv[2]), mock.Mock())
 """
 
 
@@ -588,7 +594,7 @@ def test_a_transfer_that_is_killed_fetches_at_most_a_chunk_again(server, target)
 
 
 def test_one_host_gets_so_many_transfers_at_a_time(server, tmp_path):
-    shared = Transfers(per_host=2)
+    shared = ResumingDownloader(per_host=2)
     at_once, guard = [0], threading.Lock()
 
     def answer(exchange: servers.Exchange) -> None:
@@ -614,7 +620,7 @@ def test_one_connection_brings_several_files(server, tmp_path):
         ports.add(exchange.client_address[1])
         GOOD(exchange)
 
-    shared = Transfers()
+    shared = ResumingDownloader()
     for name in "abc":
         shared.get(server.url(f"/{name}", answer), tmp_path / name, Bar())
     assert len(ports) == 1
@@ -666,6 +672,6 @@ def test_ftp_says_what_the_server_refuses(target):
 
 
 def test_ftp_without_an_end_is_stopped(target):
-    shared = Transfers()
+    shared = ResumingDownloader()
     with servers.ftp(DATA * 50) as (url, _), pytest.raises(DownloadError, match=r"^stopped$"):
         shared.get(url, target, Bar(then=shared.stop.set))

@@ -196,6 +196,14 @@ def test_a_file_on_an_ftp_server_is_asked_for_its_size(listed):
     ]
 
 
+def test_a_doi_is_resolved(server, listed, monkeypatch):
+    monkeypatch.setattr(links, "RESOLVER", f"{address(server, 'doi')}/")
+    urls = ["doi:10.5281/zenodo.7/folder/a.csv", "doi:10.7910/DVN/2EFG/a.csv"]
+    answers = links.check(listed(*urls, "sftp://example.org/a.csv"), timeout=5, pause=0)
+    assert [(link.url, link.status) for link in answers] == [(url, "ok") for url in urls]
+    assert [*server.asked] == ["HEAD /doi/10.5281/zenodo.7", "HEAD /doi/10.7910/DVN/2EFG"]
+
+
 def test_no_body_is_downloaded_and_no_password_is_sent(server, listed):
     links.check(listed(address(server, "there"), address(server, "no-head")), timeout=5, pause=0)
     assert server.asked["GET /there"] == 0

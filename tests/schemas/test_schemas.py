@@ -175,8 +175,8 @@ def test_all_faults_of_a_file_are_told_in_the_order_of_its_lines(written):
         "found 'MMXVI'",
         f"{path}, line 10, entry B, field licens: expected a known key, "
         "found the unknown key 'licens'; did you mean licence?",
-        f"{path}, line 11, entry B, field files[0].url: expected a URL (http, https, ftp or file), "
-        "or null, found nothing",
+        f"{path}, line 11, entry B, field files[0].url: expected a URL (http, https, ftp, "
+        "sftp, doi or file), or null, found nothing",
         f"{path}, line 11, entry B, field files[0].sha256: expected 64 hexadecimal digits in lower "
         "case (the sha256 checksum), or null, found nothing",
     ]

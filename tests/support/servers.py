@@ -243,11 +243,11 @@ def garbage(exchange: Exchange) -> None:
 
 @contextlib.contextmanager
 def ftp(
-    data: bytes, *cuts: int, code: str = "150 here it comes"
+    data: bytes, *cuts: int, code: str = "150 here it comes", goodbye: str = "221 goodbye"
 ) -> Iterator[tuple[str, list[str]]]:
     """Serve one file by FTP; give its address and the commands that come.
 
-    The first transfers end at the cuts; ``code`` is what RETR is answered with.
+    The first transfers end at the cuts; ``code`` answers RETR, and ``goodbye`` answers QUIT.
     """
     commands: list[str] = []
     ends = [*cuts]
@@ -266,6 +266,7 @@ def ftp(
                 "PASV": f"227 passive (127,0,0,1,{port // 256},{port % 256})",
                 "EPSV": f"229 passive (|||{port}|)",
                 "RETR": code,
+                "QUIT": goodbye,
             }
             print("220 ready", file=lines, flush=True)
             for line in lines:

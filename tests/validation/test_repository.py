@@ -183,7 +183,7 @@ REGISTRY_FAULTS = {
         "https://example.org/survey.csv",
         "gopher://example.org/survey.csv",
         "files[0].url",
-        "a URL (http, https, ftp or file)",
+        "a URL (http, https, ftp, sftp, doi or file)",
         "'gopher://example.org/survey.csv'",
     ),
     "bounds the wrong way round": (
