@@ -56,6 +56,6 @@ if [ "$(cat .venv/complete 2>/dev/null)" != "$wanted" ]; then
     echo "Installing Python packages into .venv: about 2 GB, a few minutes"
     "$python" -m venv .venv
     PIP_CONSTRAINT=constraints.txt .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-        --editable ".[dev]"
+        --editable ".[all,dev]"
     echo "$wanted" > .venv/complete
 fi

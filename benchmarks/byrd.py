@@ -32,7 +32,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
-from runs import TINY, OtherFiguresError, Run, Runs, arguments, by_way, environment, fit, table
+from runs import (
+    TINY,
+    OtherFiguresError,
+    Run,
+    Runs,
+    arguments,
+    by_way,
+    environment,
+    fit,
+    parts_of,
+    table,
+)
 from torch import nn
 
 from deepbedmap import demo, figures, grids, rasters, tiles
@@ -397,7 +408,9 @@ def made_up(seed: int, size: str) -> dict[str, TrainingSet]:
     """Tiles of the demo's glaciers."""
     small = demo.Configuration(extent=24_000, pick_spacing=250, reconnaissance_spacing=8_000)
     with tempfile.TemporaryDirectory() as scratch:
-        return demo.cut_parts(demo.prepare(Path(scratch), seed, small if size == "test" else None))
+        folder = Path(scratch)
+        made = small if size == "test" else None
+        return parts_of(demo.prepare(folder / "repository", seed, made), folder)
 
 
 def measure(

@@ -1,21 +1,23 @@
-"""The bed of a made-up continent on a CPU: memory, time, a kill on the way, and no seams.
+"""A made-up continent on a CPU: its picks gridded, its bed predicted, both killed on the way.
 
-    python benchmarks/continent_dem.py --folder /data/dem --json benchmarks/continent_dem.json
+    python benchmarks/continent_dem.py --folder /data/continent --json continent.json
+    python benchmarks/continent_dem.py --folder /data/small --json small.json \\
+        --only picks --picks 8_000_000 --kill-after 50
 
-Inputs of the continent's 5,500 x 4,500 km, of no meaning, are made once for a folder: prior and
-accumulation of 1 km, velocity of 450 m, surface of 100 m, as compressed GeoTIFFs. A tiny generator
-with random weights then refines them by `deepbedmap predict`, a process of its own, to 22,000 x
-18,000 cells:
+Four cases, of which ``--only`` chooses some:
 
-- the continent, killed (SIGKILL) halfway and started again; with `--whole` undisturbed too;
-- a part of it, 1,375 x 300 km, killed and started again, and undisturbed.
+- picks: 80 million picks along flight lines (some 6.5 GB of CSV files) are read by one pipeline and
+  gridded at 250 m over the continent. With ``--kill-after`` the gridding is done once more, killed
+  (SIGKILL) that many seconds after it began, started again, and the two files are compared.
+- continent: a tiny generator with random weights refines inputs without meaning (prior and
+  accumulation at 1 km, velocity at 450 m, surface at 100 m) to 22,000 x 18,000 cells by
+  ``deepbedmap predict``; killed halfway and started again; with ``--whole`` undisturbed too.
+- part: 1,375 x 300 km of it, killed and started again, and undisturbed.
+- seams: 600 x 600 km in one piece by the network's own ``forward``, and in bands of a single km,
+  16 km apart, at offsets that point kilometres away; in float64 too, to tell rounding from seams.
 
-Files of the same are compared by their SHA-256. `--rows` leaves the south out.
-
-Last, 600 x 600 km in one piece by the network's own `forward`, and bands of a single km, 16
-km apart, at offsets that point kilometres away; in float64 too, which tells rounding from seams.
-
-What `--json` holds already is not measured again.
+Inputs are made once for a folder. Files are compared by their SHA-256. ``--rows`` leaves the south
+out. A case whose figures ``--json`` already holds is not measured again.
 """
 
 from __future__ import annotations
@@ -28,11 +30,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cases
 import numpy as np
 import rasterio
 import stages
@@ -46,10 +51,126 @@ NETWORK = {"num_residual_blocks": 1, "features": 4, "growth": 4, "input_features
 PART = 1_375, 300  # km, in the continent's north-west
 SEAMS = 602  # cells of 1 km
 DEVIATION = 100  # metres or so, of the bed in which seams are looked for
+FILES = 8
+LINE = 1_200_000.0  # metres
+CASES = "picks", "continent", "part", "seams"
 SPARE = 10**7  # bytes beyond the least: these offsets point farther than that is meant for
 
 Bounds = tuple[float, float, float, float]
 Field = Callable[[np.ndarray, np.ndarray], Any]
+
+
+def make_survey(folder: Path, picks: int, number: int) -> Path:
+    """Write one of the files: picks along lines over an ellipse that the continent fills."""
+    xmin, ymin, xmax, ymax = places.CONTINENT
+    extent = xmax - xmin, ymax - ymin
+    wanted = picks * (number + 1) // FILES - picks * number // FILES
+    lines, total = [], 0
+    for line in cases.fly(extent, LINE, cases.PICK_SPACING, seed=number):
+        radius = np.hypot(*(2 * line.T / extent - 1).T)
+        lines.append(line[:, radius < 0.85])
+        total += lines[-1].shape[1]
+        if total >= wanted:
+            break
+    rough = cases.heights(2048, cases.SPACING)
+    path = folder / f"{2010 + number}_Continent.csv"
+    table = cases.picks_along(lines, rough, (xmin, ymin), seed=100 + number)[:, :wanted]
+    cases.write_cresis(table, path)
+    return path
+
+
+def make_surveys(folder: Path, picks: int) -> None:
+    """Write the files and their pipeline, unless they are there."""
+    made = folder / "made.json"
+    if made.exists() and json.loads(made.read_text()) == {"picks": picks}:
+        return
+    made.unlink(missing_ok=True)
+    with ProcessPoolExecutor(2) as pool:
+        for path in pool.map(make_survey, [folder] * FILES, [picks] * FILES, range(FILES)):
+            stages.say(f"made {path}")
+    cases.write_pipeline(folder / "continent.json", "20??_Continent.csv")
+    made.write_text(json.dumps({"picks": picks}))
+
+
+def read_and_grid(folder: Path, out: Path) -> None:
+    """Read and grid; tell, a line a stage, when it began and what it took."""
+    from deepbedmap import grids, points
+
+    def tell(**said: Any) -> None:
+        print(json.dumps(said), flush=True)
+
+    def timed(stage: str, run: Any) -> Any:
+        tell(stage=stage, began=True)
+        before, most_before = stages.memory("VmRSS"), stages.memory("VmHWM")
+        stages.reset_peak()
+        begun, cpu_begun = time.perf_counter(), stages.cpu_seconds()
+        result = run()
+        most = stages.memory("VmHWM")
+        tell(
+            stage=stage,
+            seconds=round(time.perf_counter() - begun, 2),
+            cpu_seconds=round(stages.cpu_seconds() - cpu_begun, 2),
+            megabytes=round(most - before),
+            megabytes_of_process=round(max(most, most_before)),
+        )
+        return result
+
+    table = timed("read", lambda: points.read_points(folder / "continent.json"))
+    tell(picks=len(table), megabytes_of_table=round(table.memory_usage().sum() / 1e6))
+    timed("grid", lambda: grids.write_grid(table, out, region=places.CONTINENT))
+
+
+def grid_continent(folder: Path, out: Path, kill_after: float | None = None) -> dict[str, Any]:
+    """Run the work in a process of its own; kill it so long after gridding began."""
+    figures: dict[str, Any] = {}
+    command = [sys.executable, __file__, "--read-and-grid", str(folder), str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said = json.loads(line)
+            stage = said.pop("stage", None)
+            if stage is None:
+                figures |= said
+            elif "began" not in said:
+                figures[stage] = said
+                stages.say(f"  {stage}: {said['seconds']} s, {said['megabytes_of_process']} MB")
+            elif stage == "grid" and kill_after is not None:
+                threading.Timer(kill_after, process.kill).start()
+    killed = process.returncode == -signal.SIGKILL
+    if process.returncode and not (killed and kill_after is not None):
+        raise SystemExit(f"the work ended with exit code {process.returncode}")
+    return figures | {"killed": killed}
+
+
+def grid_picks(folder: Path, picks: int, kill_after: float | None) -> dict[str, Any]:
+    """Read and grid the picks of the continent; once more, killed, if a time is given."""
+    make_surveys(folder, picks)
+    files = list(folder.glob("*_Continent.csv"))
+    whole = folder / "whole.nc"
+    whole.unlink(missing_ok=True)
+    figures = {
+        "files": len(files),
+        "gigabytes": stages.rounded(sum(path.stat().st_size for path in files) / 1e9),
+        "uninterrupted": grid_continent(folder, whole),
+        "megabytes_of_grid": round(whole.stat().st_size / 1e6),
+    }
+    if kill_after is not None:
+        resumed = folder / "resumed.nc"
+        resumed.unlink(missing_ok=True)
+        first = grid_continent(folder, resumed, kill_after)
+        then = grid_continent(folder, resumed) if first["killed"] else first
+        figures["interrupted"] = {
+            "after": kill_after,
+            "killed": first["killed"],
+            "grid": then["grid"],
+            "same": digest(resumed) == digest(whole),
+        }
+    return figures
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def waves(x: np.ndarray, y: np.ndarray, lengths: tuple[int, ...], height: float) -> np.ndarray:
@@ -165,11 +286,7 @@ def killed_and_resumed(
 
 
 def digests(out: Path) -> dict[str, str]:
-    found = {}
-    for suffix in ("nc", "tif"):
-        with out.with_name(f"{out.name}.{suffix}").open("rb") as file:
-            found[suffix] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {suffix: digest(out.with_name(f"{out.name}.{suffix}")) for suffix in ("nc", "tif")}
 
 
 def remove(out: Path) -> None:
@@ -286,6 +403,29 @@ def by_rows(layers: Sequence[Any], rows: int = 64) -> Iterator[None]:
             del layer.sample
 
 
+def report_picks(figures: dict[str, Any]) -> str:
+    whole = figures["uninterrupted"]
+    rows = [["stage", "time", "processor time", "memory, stage (process)"]]
+    for stage in ("read", "grid"):
+        took = whole[stage]
+        memory = f"{took['megabytes']:,} ({took['megabytes_of_process']:,}) MB"
+        rows.append([stage, f"{took['seconds']:,.0f} s", f"{took['cpu_seconds']:,.0f} s", memory])
+    text = [
+        f"{whole['picks']:,} picks in {figures['files']} files of {figures['gigabytes']} GB;"
+        f" {figures['megabytes_of_grid']:,} MB of grid.",
+        stages.table(rows),
+    ]
+    if "interrupted" in figures:
+        then = figures["interrupted"]
+        how = "killed" if then["killed"] else "done before it was to be killed"
+        same = "the same" if then["same"] else "**another**"
+        text.append(
+            f"Gridding {how} {then['after']:g} s after it began, then run again"
+            f" ({then['grid']['seconds']:,.0f} s): {same} file."
+        )
+    return "\n\n".join(text)
+
+
 def report(document: dict[str, Any]) -> str:
     text = [stages.described(document["machine"])] if "machine" in document else []
     rows = [["run", "time (of writing)", "processor time", "memory of the process"]]
@@ -322,20 +462,28 @@ def report(document: dict[str, Any]) -> str:
                     f"{pieces['bands']} bands, {pieces['blocks']:,} blocks, "
                     f"{pieces['megabytes_allowed']} MB"
                 )
-    return "\n\n".join(text[:2]) + "\n\n" + "\n".join(text[2:])
+    blocks = ["\n\n".join(text[:2]), "\n".join(text[2:])]
+    if "picks" in document:
+        blocks.append(report_picks(document["picks"]))
+    return "\n\n".join(block for block in blocks if block)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="some 20 GB go there")
+    parser.add_argument("--folder", type=Path, required=True, help="some 30 GB go there")
     parser.add_argument("--json", type=Path, required=True, help="of the figures")
     parser.add_argument("--memory", default="2GB", help="as of `deepbedmap predict`")
     parser.add_argument("--whole", action="store_true", help="the whole undisturbed too")
     parser.add_argument("--rows", type=int, default=4_500, help="km from north to south")
-    parser.add_argument("--only", choices=("continent", "part", "seams"), nargs="+")
+    parser.add_argument("--only", choices=CASES, nargs="+", default=CASES)
+    parser.add_argument("--picks", type=int, default=80_000_000)
+    parser.add_argument("--kill-after", type=float, help="seconds of gridding the picks")
     parser.add_argument(
         "--shrink", type=int, default=1, help="a continent of so many times fewer km each way"
     )
+    if sys.argv[1:2] == ["--read-and-grid"]:
+        read_and_grid(*map(Path, sys.argv[2:]))
+        return
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -348,12 +496,15 @@ def main() -> None:
     columns, rows = (1_000 * (side // arguments.shrink) for side in PART)
     part = west, north - rows, west + columns, north
     some = west, north - 1_000 * (arguments.rows // arguments.shrink), east, north
-    wanted = arguments.only or ("continent", "part", "seams")
+    wanted = arguments.only
 
     def keep(name: str, **figures: Any) -> None:
         document[name] = document.get(name, {}) | figures
         arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
+    if "picks" in wanted and "picks" not in document:
+        stages.say("picks of the continent, read and gridded")
+        keep("picks", **grid_picks(folder, arguments.picks, arguments.kill_after))
     for name, box in (("continent", some), ("part", part)):
         if name not in wanted:
             continue

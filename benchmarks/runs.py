@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from deepbedmap import demo, tiles
 from deepbedmap.files import beside
 from deepbedmap.model import checkpoints
 from deepbedmap.model.training import Configuration, TrainingSet, fitting
@@ -126,6 +127,18 @@ def arguments(parser: argparse.ArgumentParser, ways: Collection[str]) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="figures as JSON")
     parser.add_argument("--table", type=Path, help="figures as a table in Markdown")
+
+
+def parts_of(surveyed: demo.Surveyed, folder: Path, step: int = 12) -> dict[str, TrainingSet]:
+    """Training and validation tiles of the demo's glaciers; by default they overlap by two thirds.
+
+    The folder is for the training set on the disk.
+    """
+    dataset = tiles.open_training_set(demo.build_tiles(surveyed, folder / "tiles.zarr", step))
+    return {
+        "training": TrainingSet.from_dataset(dataset, "train"),
+        "validation": TrainingSet.from_dataset(dataset, "validation"),
+    }
 
 
 def fit(

@@ -1,7 +1,7 @@
 """Each stage from picks to tiles beside the plain way of working, on the same made-up data.
 
     python benchmarks/stages.py                       # smaller cases, a few minutes
-    python benchmarks/stages.py --size hour --json benchmarks/stages.json
+    python benchmarks/stages.py --size hour --json stages.json
     python benchmarks/stages.py --stage points region --rounds 5
 
 Each way of working runs in a process of its own, in turns, every other round in the opposite

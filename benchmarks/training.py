@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import xarray as xr
-from runs import TINY, OtherFiguresError, Runs, arguments, by_way, environment, table
+from runs import TINY, OtherFiguresError, Runs, arguments, by_way, environment, parts_of, table
 from skill import Shuffled, shuffled
 
 from deepbedmap import demo
@@ -197,7 +197,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 made = SMALL if asked.size == "test" else None
                 surveyed = demo.prepare(Path(scratch) / "repository", seed, made)
-                parts = demo.cut_parts(surveyed)
+                parts = parts_of(surveyed, Path(scratch))
                 for name in todo:
                     way = WAYS[name]
                     found = measure(way, wanted[name], surveyed, parts, Path(scratch) / name)

@@ -13,19 +13,24 @@ if TYPE_CHECKING:
 def mapped(
     function: Callable[..., Any], items: Iterable[Any], client: Any, *shared: Any
 ) -> Iterator[Any]:
-    """Call a function with each item, here or on a cluster, and give the results in their order.
+    """Call a function with each item, here or on a cluster, and yield the results in order.
 
     Parameters
     ----------
     function
-        Takes an item, and what is shared.
+        Takes an item, followed by the shared arguments.
     items
-        What each call is for; drawn as they are needed.
+        One item per call, drawn as needed.
     client
-        A ``dask.distributed.Client``, whose workers are sent two items a thread of theirs at once;
-        None: this process.
+        A ``dask.distributed.Client``, which holds at most two pending items per worker thread;
+        None to run in this process.
     shared
-        What every call needs; each worker is sent it once.
+        Further arguments of every call, sent to each worker once.
+
+    Yields
+    ------
+    Any
+        The result for each item, in the order of the items.
 
     Examples
     --------
@@ -36,12 +41,12 @@ def mapped(
         for item in items:
             yield function(item, *shared)
         return
-    given = [client.scatter([value], broadcast=True, hash=False)[0] for value in shared]
-    waiting: deque[Any] = deque()
+    shared_futures = [client.scatter([value], broadcast=True, hash=False)[0] for value in shared]
+    pending: deque[Any] = deque()
     for item in items:
-        if len(waiting) >= 2 * max(1, sum(client.nthreads().values())):
-            yield waiting.popleft().result()
-        [sent] = client.scatter([item], hash=False)
-        waiting.append(client.submit(function, sent, *given, pure=False))
-    while waiting:
-        yield waiting.popleft().result()
+        if len(pending) >= 2 * max(1, sum(client.nthreads().values())):
+            yield pending.popleft().result()
+        [item_future] = client.scatter([item], hash=False)
+        pending.append(client.submit(function, item_future, *shared_futures, pure=False))
+    while pending:
+        yield pending.popleft().result()

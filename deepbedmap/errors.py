@@ -1,8 +1,9 @@
-"""What can go wrong with data, said so that a person can mend it.
+"""Errors in data, worded so that a person can correct the data.
 
-Every error that the data or the run is at fault for is a :class:`DeepBedMapError`: the command
-line prints it as one line and exits with 1. A wrong call raises ``TypeError`` or ``ValueError``
-as everywhere in Python.
+Every error caused by the data or by the run is a :class:`DeepBedMapError`: the command line prints
+its message without a traceback and exits with code 1. A wrong argument raises
+:class:`WrongCallError`, which is a ``ValueError``, as everywhere in Python; the command line exits
+with code 2. Any other exception is a bug of this package.
 """
 
 from __future__ import annotations
@@ -16,15 +17,32 @@ if TYPE_CHECKING:
 
 
 class DeepBedMapError(Exception):
-    """The base of all errors that the data or the run is at fault for."""
+    """The base class of all errors caused by the data or by the run."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with one place in the data.
+    """One fault at one place in the data.
 
     ``str(fault)`` is a single line: file, line, entry, field, what was expected, what was found
     and what to do.
+
+    Attributes
+    ----------
+    file
+        Path or name of the file.
+    line
+        Line number, from 1.
+    entry
+        Entry of the file, such as a citekey of the registry.
+    field
+        Field of the entry.
+    expected
+        What a correct file has there.
+    found
+        What the file has instead.
+    remedy
+        What the reader can do about it.
 
     Examples
     --------
@@ -48,12 +66,12 @@ class Fault:
             for word, value in (("line", self.line), ("entry", self.entry), ("field", self.field))
             if value is not None
         ]
-        said = [
+        mismatch = [
             f"{word} {value}"
             for word, value in (("expected", self.expected), ("found", self.found))
             if value is not None
         ]
-        text = ", ".join(place) + (": " + ", ".join(said) if said else "")
+        text = ", ".join(place) + (": " + ", ".join(mismatch) if mismatch else "")
         text += f"; {self.remedy}" if self.remedy else ""
         return " ".join(text.split())
 
@@ -64,7 +82,7 @@ class InvalidDataError(DeepBedMapError, ValueError):
     Parameters
     ----------
     *faults
-        Each a :class:`Fault`, or a sentence. ``str(error)`` has one line a fault.
+        Each a :class:`Fault` or a sentence. ``str(error)`` has one line per fault.
     """
 
     def __init__(self, *faults: Fault | str) -> None:
@@ -73,23 +91,58 @@ class InvalidDataError(DeepBedMapError, ValueError):
 
 
 class DivergedError(InvalidDataError):
-    """A training whose loss, weights or score left what is finite or likely."""
+    """A training run whose loss, weights or score became non-finite or implausible."""
 
 
 class MissingDataError(DeepBedMapError, FileNotFoundError):
-    """A file that is needed is not here; the message says which command or person gets it."""
+    """A required file is missing; the message names the command or the person that provides it."""
 
 
 class DownloadError(DeepBedMapError, OSError):
-    """A file could not be fetched, or what came is not what the registry promises."""
+    """A file could not be downloaded, or does not match its entry in the registry."""
 
 
-def did_you_mean(word: str, words: Iterable[str]) -> str | None:
-    """Suggest the words most like one that is not known.
+class WrongCallError(ValueError):
+    """An argument of a call cannot be used, whatever the data.
+
+    Parameters
+    ----------
+    message
+        What was expected.
+    argument
+        Name of the argument, where the message does not begin with it; the command line prints
+        the option of that name instead.
 
     Examples
     --------
-    >>> near("King2016Rutfort", ["King2016Rutford", "King2011Carlson"])
+    >>> print(WrongCallError("expected a name that ends in .tif", "out"))
+    out: expected a name that ends in .tif
+    """
+
+    def __init__(self, message: str, argument: str | None = None) -> None:
+        super().__init__(f"{argument}: {message}" if argument else message)
+        self.message = message
+        self.argument = argument
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str | None:
+    """Suggest the words most similar to an unknown one.
+
+    Parameters
+    ----------
+    word
+        The unknown word.
+    words
+        The words to choose from.
+
+    Returns
+    -------
+    str or None
+        A question that names up to three words; None where no word is similar.
+
+    Examples
+    --------
+    >>> did_you_mean("King2016Rutfort", ["King2016Rutford", "King2011Carlson"])
     'did you mean King2016Rutford?'
     """
     matches = difflib.get_close_matches(word, list(words), n=3)

@@ -13,9 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from deepbedmap.extras import required_extra
+
 
 def attach(
-    package: str, file: str
+    package: str, file: str, extra: str | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a package.
 
@@ -26,6 +28,8 @@ def attach(
     file
         Its ``__file__``; the stub is the file of the same name that ends in ``.pyi``, and holds
         only lines ``from .module import name as name`` and ``__all__``.
+    extra
+        The extra of the distribution that the package needs, if any.
 
     Examples
     --------
@@ -47,6 +51,7 @@ def attach(
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module, original = homes[name]
-        return getattr(import_module(module), original)
+        with required_extra(extra):
+            return getattr(import_module(module), original)
 
     return load, lambda: public, public

@@ -1,20 +1,20 @@
 """Named places: where the original DeepBedMap was tested and shown, and the whole continent.
 
-All are in EPSG:3031 metres, and those of Leong & Horgan (2020), doi 10.5194/tc-14-3687-2020.
+All coordinates are in metres, EPSG:3031, from Leong & Horgan (2020), doi:10.5194/tc-14-3687-2020.
 """
 
 from __future__ import annotations
 
 CRS = "EPSG:3031"
 CONTINENT = (-2_700_000, -2_200_000, 2_800_000, 2_300_000)
-# Bounds (xmin, ymin, xmax, ymax) within which a model is scored, so that it must not train there.
+# Bounds (xmin, ymin, xmax, ymax) within which models are scored, so no model may train there.
 TEST_AREAS: dict[str, tuple[float, float, float, float]] = {
     "Pine Island 2007tx": (-1_594_000, -166_500, -1_575_000, -95_500),
     "Pine Island": (-1_631_500, -259_000, -1_536_500, -95_000),
     "Thwaites": (-1_524_500, -650_000, -1_274_500, -300_000),
     "Thwaites roughness": (-1_550_000, -550_000, -1_250_000, -300_000),
 }
-# Centres (x, y) of maps that show CLOSE_UP_WIDTH metres each way.
+# Centres (x, y) of square maps, CLOSE_UP_WIDTH metres wide.
 CLOSE_UPS: dict[str, tuple[float, float]] = {
     "Scott Glacier": (-200_000, -400_000),
     "Whillans": (-400_000, -550_000),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from deepbedmap import repository
 from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.extras import required_extra
 from deepbedmap.files.checksums import digest
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def _read_netcdf(path: Path) -> list[Any]:
 
 
 def _read_zarr(path: Path) -> list[Any]:
-    import zarr
+    with required_extra("grid"):
+        import zarr
 
     group = zarr.open_group(path, mode="r")
     holders = [group.attrs, *(array.attrs for _, array in group.arrays())]
@@ -120,7 +122,8 @@ def _read_geotiff(path: Path) -> list[Any]:
 
 
 def _read_checkpoint(path: Path) -> list[Any]:
-    from safetensors import safe_open
+    with required_extra("model"):
+        from safetensors import safe_open
 
     with safe_open(path, framework="np") as file:
         header = file.metadata() or {}

@@ -1,4 +1,4 @@
-"""Where the flat files and the data are: the checkout, or the copy inside the package."""
+"""Paths of the flat files and of the data: the checkout, or the copy inside the package."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def root() -> Path:
-    """Folder that holds ``data_list.yml``, ``catalog/``, ``highres/`` and ``validation/``.
+    """Return the folder that holds ``data_list.yml``, ``catalog/``, ``highres/``, ``validation/``.
 
-    The checkout, where the package is imported from one; else the copy inside the package.
+    It is the checkout if the package is imported from one, otherwise the copy inside the package.
     """
     checkout = _checkout()
     return checkout if checkout is not None else _PACKAGE / "_repository"
 
 
 def data_dir() -> Path:
-    """Folder in whose ``highres/``, ``lowres/`` and ``misc/`` raw files, rasters and grids land.
+    """Return the folder whose ``highres/``, ``lowres/`` and ``misc/`` hold the data files.
 
-    ``$DEEPBEDMAP_DATA_DIR`` where that is set; else the checkout; else the user's cache folder.
-    The folder need not exist yet.
+    It is ``$DEEPBEDMAP_DATA_DIR`` if that is set, otherwise the checkout, otherwise the user's
+    cache folder. The folder may not exist yet.
     """
-    chosen = os.environ.get("DEEPBEDMAP_DATA_DIR")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
+    folder = os.environ.get("DEEPBEDMAP_DATA_DIR")
+    if folder:
+        return Path(folder).expanduser().absolute()
     checkout = _checkout()
     if checkout is not None:
         return checkout
@@ -41,5 +41,5 @@ def cache_dir() -> Path:
 
 def _checkout() -> Path | None:
     folder = _PACKAGE.parent
-    marks = ("data_list.yml", "pyproject.toml")
-    return folder if all((folder / mark).is_file() for mark in marks) else None
+    markers = ("data_list.yml", "pyproject.toml")
+    return folder if all((folder / marker).is_file() for marker in markers) else None

@@ -77,6 +77,7 @@ def test_the_wheel_holds_the_flat_files_and_no_raw_data(wheel):
     flat = {"data_list.yml"}
     for pattern in (
         "catalog/*.yml",
+        "catalog/*.sha256",
         "highres/*.json",
         "*res/README.md",
         "misc/README.md",
@@ -86,8 +87,9 @@ def test_the_wheel_holds_the_flat_files_and_no_raw_data(wheel):
     assert held == flat
     assert {f"highres/{name}" for dataset in registry.load() for name in dataset.pipelines} < held
     package = ROOT / "deepbedmap"
-    kinds = (package.rglob(f"*.{suffix}") for suffix in ("py", "toml", "j2"))
+    kinds = (package.rglob(f"*.{suffix}") for suffix in ("py", "pyi", "toml", "j2"))
     modules = {path.relative_to(ROOT).as_posix() for paths in kinds for path in paths}
+    modules.add("deepbedmap/py.typed")
     assert modules <= names
     others = names - modules - {f"deepbedmap/_repository/{name}" for name in held}
     assert all(".dist-info/" in name for name in others), others

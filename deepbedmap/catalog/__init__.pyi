@@ -4,6 +4,7 @@ from .building import build as build
 from .building import bundled as bundled
 from .building import catalog_faults as catalog_faults
 from .building import check as check
+from .converting import convert_file as convert_file
 from .drivers import GridSource as GridSource
 from .drivers import PointsSource as PointsSource
 from .opening import open_source as open_source
@@ -30,6 +31,7 @@ __all__ = [
     "bundled",
     "catalog_faults",
     "check",
+    "convert_file",
     "open_source",
     "read_picks",
 ]

@@ -245,6 +245,9 @@ def _texts(registry: Registry, root: Path) -> dict[Path, str]:
             entries,
             [name for name in entries if name in served],
         )
+    if registry.path.is_file():
+        registries.check(registry.path)
+        texts[root / registries.CHECKSUMS] = registries.checksums(registry.path)
     return {
         **{
             root / "catalog" / f"{name}.yml": f"# {head}\n{text}" for name, text in catalogs.items()

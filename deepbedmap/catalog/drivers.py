@@ -11,7 +11,7 @@ from intake.source.base import Schema
 
 from deepbedmap import schemas
 from deepbedmap.catalog.sources import RepositorySource, checked_bounds
-from deepbedmap.errors import InvalidDataError
+from deepbedmap.errors import InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     import os
@@ -141,7 +141,9 @@ class PointsSource(_PipelineSource):
         from 0, and flight lines are categories that are not known before computing.
         """
         if self._geometry:
-            raise ValueError("a GeoDataFrame is read whole: read(), or to_dask() without geometry")
+            raise WrongCallError(
+                "a GeoDataFrame is read whole: read(), or to_dask() without geometry"
+            )
         from dask.dataframe import from_map
         from dask.dataframe.utils import clear_known_categories
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
 from deepbedmap.provenance import parsed
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def read_picks(
     for entry in [entries] if isinstance(entries, str) else entries:
         if Path(entry).suffix == ".parquet":
             if seasons:
-                raise ValueError(f"season: {entry} is a table, and has no raw files to choose from")
+                raise WrongCallError(
+                    f"season: {entry} is a table, and has no raw files to choose from"
+                )
             tables[entry] = _read_table(Path(entry), bounds)
             continue
         names = [entry if Path(entry).exists() else entry.removesuffix("_points")]

@@ -340,7 +340,7 @@ class TilesSource(_MadeSource):
         xarray.Dataset
             As of :func:`deepbedmap.tiles.open_training_set`, and the errors too.
         """
-        from deepbedmap.tiles.storage import open_training_set
+        from deepbedmap.tiles import open_training_set
 
         return open_training_set(self._made(".zarr"))
 

@@ -23,6 +23,7 @@ from deepbedmap.catalog.repositories import (
     mirror_file,
     refuse_local_files,
 )
+from deepbedmap.errors import WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,9 +125,9 @@ def checked_bounds(bounds: Sequence[float] | None, name: str) -> Bounds | None:
     try:
         xmin, ymin, xmax, ymax = map(float, bounds)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be four numbers, not {bounds!r}") from None
+        raise WrongCallError(f"{name} must be four numbers, not {bounds!r}") from None
     if not (xmin < xmax and ymin < ymax):
-        raise ValueError(
+        raise WrongCallError(
             f"{name} must be (xmin, ymin, xmax, ymax) with xmin < xmax and ymin < ymax, "
             f"not {(xmin, ymin, xmax, ymax)}"
         )

@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from deepbedmap.cli.options import app
+from deepbedmap.cli.options import calm_threads, command, print_table
 
 
-@app.command(epilog="Example: deepbedmap demo --out demo-output --seed 0")
+@command("deepbedmap demo --out demo-output --seed 0")
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for what comes out.")] = Path("demo-output"),
-    seed: Annotated[int, typer.Option(help="Another seed, other glaciers.")] = 0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
+    seed: Annotated[int, typer.Option(help="Each seed makes other glaciers.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of training.")] = None,
 ) -> None:
     """Go from raw survey files to a scored bed, on made-up glaciers, in a few minutes."""
-    # Before torch is loaded: threads that spin while they wait slow a busy machine down.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
+    calm_threads()
     from deepbedmap import demo as stages
+    from deepbedmap import progress
 
-    steps = steps or stages.STEPS
-    console = Console(stderr=True)
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=steps, visible=False)
-
-        def advance(step: int, metrics: dict[str, float]) -> None:  # noqa: ARG001
-            bar.update(task, completed=step, visible=step < steps)
-
+    with progress.steps("training") as bar:
         scores = stages.run(
-            out, seed, steps, report=lambda stage: typer.echo(f"{stage} ..."), advance=advance
+            out,
+            seed,
+            epochs or stages.EPOCHS,
+            report=lambda stage: typer.echo(f"{stage} ..."),
+            progress=lambda step, steps, _: bar(step, steps),
         )
-    header = f"{'':10} {'RMSE (m)':>9} {'MAE (m)':>9} {'bias (m)':>9} {'roughness':>9} {'picks':>8}"
-    typer.echo(header)
-    for method in ("model", "bicubic", "gridding"):
-        row = scores[method]
-        typer.echo(
-            f"{method:10} {row['rmse']:9.1f} {row['mae']:9.1f} {row['bias']:9.1f} "
-            f"{row['roughness_ratio']:9.2f} {row['picks']:8}"
-        )
+    header = ["", "RMSE (m)", "MAE (m)", "bias (m)", "roughness", "picks"]
+    rows = [
+        [
+            method,
+            *(f"{scores[method][name]:.1f}" for name in ("rmse", "mae", "bias")),
+            f"{scores[method]['roughness_ratio']:.2f}",
+            str(scores[method]["picks"]),
+        ]
+        for method in ("model", "bicubic", "gridding")
+    ]
+    print_table(header, rows)
     typer.echo(f"{scores['seconds']:.0f} s; see {out}/report.html and {out}/scores.json")

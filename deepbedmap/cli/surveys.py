@@ -1,4 +1,4 @@
-"""Turn surveys into picks, crossovers and grids."""
+"""Read picks, compare lines where they cross, add a survey, validate files, write the catalog."""
 
 from __future__ import annotations
 
@@ -7,12 +7,31 @@ from typing import Annotated
 
 import typer
 
-from deepbedmap.cli.options import Box, Json, app, in_columns, raster_writer
+from deepbedmap.cli.options import (
+    Box,
+    Command,
+    Json,
+    Season,
+    app,
+    catalog_app,
+    command,
+    print_table,
+)
+
+Pipelines = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PIPELINE",
+        help="Pipelines, names of those in highres/, or Bedmap standard CSVs.",
+    ),
+]
+Licence = Annotated[str | None, typer.Option(help="SPDX identifier such as CC-BY-4.0, or unknown.")]
+Datum = Annotated[str | None, typer.Option(help="ellipsoid, EIGEN-GL04C, EIGEN-6C4 or unknown.")]
+Text = str | None
 
 
-@app.command(
-    epilog="Example: deepbedmap points bedmap3 --season BAS_2019_Thwaites_AIR_BM3 "
-    "--out thwaites.parquet"
+@command(
+    "deepbedmap points bedmap3 --season BAS_2019_Thwaites_AIR_BM3 --out thwaites.parquet",
 )
 def points(
     pipeline: Annotated[
@@ -21,65 +40,40 @@ def points(
     ],
     out: Annotated[Path, typer.Option(help="A .parquet or .csv file.")],
     engine: Annotated[str, typer.Option(help="native or pdal.")] = "native",
-    season: Annotated[
-        list[str] | None,
-        typer.Option(help="A raw file's name, its stem or a glob; may be given again."),
-    ] = None,
+    season: Season = None,
     bounds: Box = None,
     unique: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Drop repeats of a position, to so many metres; all picks are then in memory.",
+            help="Drop picks at a position that an earlier pick has, to this tolerance in metres; "
+            "all picks are then in memory.",
         ),
     ] = None,
 ) -> None:
-    """Turn a survey's raw files into one table of picks: x, y, z, line.
+    """Convert a survey's raw files into one table of picks: x, y, z, line.
 
-    What is written as .parquet is GeoParquet where the CRS of the picks is known. It is written
-    block by block: a survey that is larger than the memory is no larger than others. A .csv file,
-    --unique and engine pdal take the table whole.
+    A .parquet file is GeoParquet where the CRS of the picks is known. It is written block by
+    block, in bounded memory. A .csv file, --unique and the engine pdal hold the table in memory.
     """
-    if out.suffix not in (".parquet", ".csv"):
-        raise typer.BadParameter(
-            "expected a name that ends in .parquet or .csv", param_hint="--out"
-        )
-    if engine not in ("native", "pdal"):
-        raise typer.BadParameter("expected native or pdal", param_hint="--engine")
     import threading
 
-    from deepbedmap import files
     from deepbedmap.download.progress import Bars
-    from deepbedmap.points.combining import deduplicate
-    from deepbedmap.points.reading import read_points
-    from deepbedmap.points.writing import write_points, write_survey
+    from deepbedmap.points.storing import store_picks
 
-    if out.suffix == ".parquet" and unique is None and engine == "native":
-        name = Path(pipeline).name
-        with Bars(True, threading.Event()) as bars, bars.bar(name, None) as bar:
-            written = write_survey(pipeline, out, season or None, bounds, bar.start)
-        typer.echo(f"{out}: {written.picks} picks on {written.lines} lines")
-        return
-    picks = read_points(pipeline, engine, season or None, bounds)  # type: ignore[arg-type]
-    if unique is not None:
-        picks = deduplicate(picks, unique)
-    with files.beside(out) as part:
-        write_points(picks, part)
-    typer.echo(f"{out}: {len(picks)} picks on {picks['line'].nunique()} lines")
+    with Bars(True, threading.Event()) as bars, bars.bar(Path(pipeline).name, None) as bar:
+        written = store_picks(
+            *(pipeline, out, engine, season or None, bounds),  # type: ignore[arg-type]
+            unique=unique,
+            progress=bar.start,
+        )
+    typer.echo(f"{out}: {written.picks} picks on {written.lines} lines")
 
 
-@app.command(
-    epilog="Example: deepbedmap crossovers bedmap3 20xx_Antarctica_TO --out crossovers.csv"
-)
+@command("deepbedmap crossovers bedmap3 20xx_Antarctica_TO --out crossovers.csv")
 def crossovers(
-    pipelines: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PIPELINE...",
-            help="Pipelines, names of those in highres/, or Bedmap standard CSVs.",
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="A .csv file: one row a crossover.")],
+    pipelines: Pipelines,
+    out: Annotated[Path, typer.Option(help="A .csv file: one row per crossover.")],
     max_gap: Annotated[
         float, typer.Option(help="Metres between picks beyond which a line is interrupted.")
     ] = 1000,
@@ -93,109 +87,143 @@ def crossovers(
 
     A survey is a raw file. The surveys must have one CRS and one vertical datum.
     """
-    if out.suffix != ".csv":
-        raise typer.BadParameter("expected a name that ends in .csv", param_hint="--out")
-    from deepbedmap import files
-    from deepbedmap.points.combining import join_surveys
-    from deepbedmap.points.crossovers import crossovers as cross
     from deepbedmap.points.crossovers import summarize
-    from deepbedmap.points.reading import read_points
+    from deepbedmap.points.storing import cross_surveys
 
-    surveys = {pipeline: read_points(pipeline, bounds=bounds) for pipeline in pipelines}
-    picks = join_surveys(surveys).drop(columns="source")
-    found = cross(picks, max_gap, within)
-    with files.beside(out) as part:
-        found.to_csv(part, index=False)
-    summary = summarize(found)
+    crossings = cross_surveys(pipelines, out, max_gap, within=within, bounds=bounds)
+    summary = summarize(crossings)
     if json:
         typer.echo(summary.to_json(orient="records", indent=2))
         return
-    typer.echo(f"{out}: {len(found)} crossovers")
-    if len(found):
+    typer.echo(f"{out}: {len(crossings)} crossovers")
+    if len(crossings):
         rows = [
             [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row]
             for row in summary.itertuples(index=False)
         ]
-        typer.echo(in_columns(summary.columns.to_list(), rows))
+        print_table(summary.columns.to_list(), rows)
 
 
-@app.command(
-    epilog="Example: deepbedmap grid highres/bed_WGS84_grid.json --out rutford.nc; "
-    "deepbedmap grid bedmap3 20xx_Antarctica_TO --bounds -1700000 -600000 -1200000 -100000 "
-    "--out thwaites.zarr"
+@command(
+    "deepbedmap new Smith2024Thwaites --sample picks.csv --title 'Radar picks of Thwaites "
+    "Glacier' --authors 'Smith, A.; Jones, B.' --licence CC-BY-4.0 --datum ellipsoid",
 )
-def grid(
-    pipelines: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PIPELINE...",
-            help="Pipelines, names of those in highres/, or Bedmap standard CSVs; one grid of all.",
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="A .nc, .zarr or .tif file.")],
-    spacing: Annotated[float, typer.Option(help="Cell in metres.")] = 250,
-    tension: Annotated[float, typer.Option(min=0, max=1, help="Of the spline.")] = 0.35,
-    max_gap: Annotated[int, typer.Option(min=0, help="Cells beyond data that are kept.")] = 3,
-    region: Annotated[
-        tuple[float, float, float, float] | None,
-        typer.Option(
-            metavar="XMIN YMIN XMAX YMAX", help="Edges of the grid; else around the picks."
-        ),
+def new(
+    citekey: Annotated[str, typer.Argument(help="A new name, such as Smith2024Thwaites.")],
+    sample: Annotated[Path, typer.Option(help="The raw file: text with one record per line.")],
+    title: Annotated[Text, typer.Option(help="The dataset's published title.")] = None,
+    authors: Annotated[Text, typer.Option(help="'Family, Given; Family, Given'.")] = None,
+    year: Annotated[int | None, typer.Option(help="Of publication.")] = None,
+    version: Annotated[Text, typer.Option(help="As its publisher calls it.")] = None,
+    publisher: Annotated[Text, typer.Option(help="Data centre.")] = None,
+    folder: Annotated[str, typer.Option(help="highres, where surveys are.")] = "highres",
+    location: Annotated[Text, typer.Option(help="Place in words.")] = None,
+    survey_type: Annotated[Text, typer.Option(help="airborne, ground or seismic.")] = None,
+    licence: Licence = None,
+    datum: Datum = None,
+    firn: Annotated[
+        bool | None, typer.Option("--firn/--no-firn", help="The bed allows for the firn layer.")
     ] = None,
-    season: Annotated[
-        list[str] | None,
-        typer.Option(help="A raw file's name, its stem or a glob; may be given again."),
+    doi: Annotated[Text, typer.Option(help="Of the data.")] = None,
+    paper_doi: Annotated[Text, typer.Option(help="Of the paper.")] = None,
+    url: Annotated[Text, typer.Option(help="Where the file can be fetched.")] = None,
+    notes: Annotated[Text, typer.Option(help="What a user should know.")] = None,
+    crs: Annotated[Text, typer.Option(help="Of x and y, such as EPSG:4326.")] = None,
+    x: Annotated[Text, typer.Option(help="Column of x or longitude.")] = None,
+    y: Annotated[Text, typer.Option(help="Column of y or latitude.")] = None,
+    z: Annotated[Text, typer.Option(help="Column of the bed.")] = None,
+    surface: Annotated[Text, typer.Option(help="Column; bed = surface - thickness.")] = None,
+    thickness: Annotated[Text, typer.Option(help="Column; see --surface.")] = None,
+    down: Annotated[
+        bool | None, typer.Option("--down/--up", help="--z is a depth, or an elevation.")
     ] = None,
-    bounds: Box = None,
-    layers: Annotated[
-        bool | None,
-        typer.Option(
-            help="Beside z also count, spread and distance: picks in a cell, the standard "
-            "deviation of their beds, metres to the nearest cell with one. By default wherever "
-            "that can be done: not in a .tif file, nor by gmt."
-        ),
+    xy_units: Annotated[Text, typer.Option(help="Of x and y: degrees, m or km.")] = None,
+    units: Annotated[Text, typer.Option(help="Of heights: m or km.")] = None,
+    missing: Annotated[
+        list[float] | None, typer.Option(help="A number that marks a missing value; nan: none.")
     ] = None,
-    method: Annotated[
-        str, typer.Option(help="band: solved around the picks only; or gmt: GMT's surface.")
-    ] = "band",
+    supersedes: Annotated[Text, typer.Option(help="Citekey of the dataset it replaces.")] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the file into highres/.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Repository; by default this checkout.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Accept every guess.")] = False,
 ) -> None:
-    """Grid surveys: block medians, then a continuous-curvature spline in tension.
+    """Add a survey: its entry, its pipeline, a small test fixture, and the catalog.
 
-    A .nc or .zarr file is solved and written region by region, in memory that follows the picks.
-    If that is cut off, even by SIGKILL, run it again: it goes on where it stopped. A .tif file,
-    and what GMT solves, is held in memory as a whole.
-
-    Several surveys must have one CRS and one vertical datum. --bounds chooses picks, --region the
-    edges of the grid; both are in metres, in the CRS of the picks.
+    Inspects the file, reports what it finds and guesses, and asks for what no option states. Where
+    a licence or a datum is not known, answer unknown.
     """
-    if method not in ("gmt", "band"):
-        raise typer.BadParameter("expected gmt or band", param_hint="--method")
-    by_region = method == "band" and out.suffix in (".nc", ".zarr")
-    if layers and not by_region:
-        raise typer.BadParameter("only band writes them, and not to .tif", param_hint="--layers")
-    if method == "band" and out.suffix not in (".nc", ".zarr", ".tif"):
-        raise typer.BadParameter(
-            "expected a name that ends in .nc, .zarr or .tif", param_hint="--out"
-        )
-    write = None if by_region else raster_writer(out)
-    import logging
+    options = dict(locals())
+    if folder != "highres":
+        wanted = "surveys are in highres; write the entry of a grid by hand"
+        raise typer.BadParameter(wanted, param_hint="--folder")
+    from deepbedmap import registry
+    from deepbedmap.cli import questions
+    from deepbedmap.contribution.contributing import contribute
 
-    from deepbedmap import grids, progress, rasters
-    from deepbedmap.points.combining import join_surveys
-    from deepbedmap.points.reading import read_points
+    look, answers = questions.ask(options)
+    kept = ("version", "publisher", "survey_type", "notes", "supersedes", "copy", "root")
+    written = contribute(
+        look, citekey, firn_correction=firn, **answers, **{name: options[name] for name in kept}
+    )
+    for path in written:
+        typer.echo(path)
+    dataset = registry.load(written[0])[citekey]
+    typer.echo(f"{dataset.notes} Bounds: {dataset.bounds}")
+    highres = written[0].parent / "highres"
+    if not (highres / sample.name).exists():
+        typer.echo(f"put {sample.name} into {highres}: its pipeline looks for it there")
+    if dataset.licence is None:
+        typer.echo("no licence is known, so the test fixture has its numbers cut to two digits")
 
-    surveys = {name: read_points(name, season=season or None, bounds=bounds) for name in pipelines}
-    picks = join_surveys(surveys) if len(surveys) > 1 else surveys.popitem()[1]
-    if write is None:
-        logging.getLogger("deepbedmap.files.resumable").setLevel(logging.INFO)
-        with progress.steps("gridding") as tell:
-            grids.write_grid(
-                *(picks, out, spacing, tension, max_gap, region),
-                layers=layers is not False,
-                progress=tell,
-            )
-        z = rasters.chunked(rasters.open_raster(out, "z"))
+
+@command("deepbedmap validate highres/2010tr.json picks.parquet")
+def validate(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH", help="Files and folders; by default the whole repository."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Validate the whole repository, or your own files.
+
+    Checks registries, pipelines, catalogs, schemas, picks, raw picks of CReSIS and Bedmap, grids
+    and windows. All faults are reported in one run, one per line; the exit code is then 1. Neither
+    the raw data nor a network connection is needed.
+    """
+    import dataclasses
+    import json as json_module
+
+    from deepbedmap import validation
+
+    faults = validation.check(paths)
+    if json:
+        typer.echo(json_module.dumps([dataclasses.asdict(fault) for fault in faults], indent=2))
     else:
-        z = grids.grid_points(picks, spacing, tension, max_gap, region, method)  # type: ignore[arg-type]
-        write(z, out)
-    typer.echo(f"{out}: {z.sizes['y']} x {z.sizes['x']} cells, {int(z.count())} with a bed")
+        for fault in faults:
+            typer.echo(fault)
+        files = len(validation.find_files(paths))
+        text = f"{files} file{'s' * (files != 1)} checked: {len(faults) or 'no'} fault"
+        typer.echo(text + "s" * (len(faults) > 1), err=bool(faults))
+    if faults:
+        raise typer.Exit(1)
+
+
+@catalog_app.command("build", cls=Command, epilog="deepbedmap catalog build")
+def catalog_build() -> None:
+    """Write catalog/*.yml and the folders' READMEs from the registry."""
+    from deepbedmap import catalog
+
+    for path in catalog.build():
+        typer.echo(path)
+
+
+@catalog_app.command("check", cls=Command, epilog="deepbedmap catalog check")
+def catalog_check() -> None:
+    """Check that the files written from the registry are up to date."""
+    from deepbedmap import catalog
+
+    catalog.check()
+    typer.echo("catalog and READMEs match the registry")
+
+
+app.add_typer(catalog_app, name="catalog")

@@ -1,8 +1,8 @@
-"""A new survey becomes an entry of the registry, a pipeline and a test fixture.
+"""Turn a new survey into an entry of the registry, a pipeline and a test fixture.
 
-:func:`inspect` looks at a raw survey file and reports its layout, its columns and what it
-cannot determine; :func:`contribute` writes the entry, the pipeline, the fixture and the
-catalogs from the resulting :class:`Sample`, once the whole repository is valid with them.
+:func:`inspect` reads a raw survey file and reports its layout, its columns and what it cannot
+determine; :func:`contribute` writes the entry, the pipeline, the fixture and the catalogs from
+the resulting :class:`Sample`, once the whole repository is valid with them.
 """
 
 from deepbedmap.faces import attach

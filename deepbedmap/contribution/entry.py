@@ -1,4 +1,4 @@
-"""The entry of a survey as YAML text, added to a registry whose other lines do not change."""
+"""The entry of a survey as YAML text, added to a registry whose other lines stay unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-_WIDTH = 96  # of a line in the registry, before it is indented
+_WIDTH = 96  # of a line in the registry, before indentation
 
 
 def invalid_file(file: Path, **facts: Any) -> InvalidDataError:
@@ -26,7 +26,7 @@ def invalid_file(file: Path, **facts: Any) -> InvalidDataError:
 
 
 def text_with_entry(listing: Path, entry: dict[str, Any]) -> str:
-    """Append an entry to the text of a registry, whose other lines stay as they are."""
+    """Append an entry to the text of a registry, whose other lines stay unchanged."""
     document = schemas.load(listing)
     text = listing.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     first = text.split("\n")[(document.line(*_place(document, 0)) or 1) - 1]
@@ -44,7 +44,7 @@ def _place(document: schemas.Document, index: int) -> schemas.Place:
 
 
 def _entry_text(entry: dict[str, Any]) -> str:
-    """Write an entry as a person would."""
+    """Write an entry in the layout of the registry."""
     lines = []
     for key, value in entry.items():
         if key == "files":
@@ -91,14 +91,14 @@ def _scalar(value: Any, style: str | None = None) -> str:
 
 
 def text_with_successor(listing: Path, text: str, old: str, new: str) -> str:
-    """Say in the text of a registry that an entry is superseded; its other lines stay."""
+    """Mark an entry as superseded in the text of a registry; all other lines stay unchanged."""
     dataset = registries.load(listing)[old]
     if dataset.superseded_by is not None:
         raise invalid_file(
             listing,
             entry=old,
             field="superseded_by",
-            expected="nothing yet",
+            expected="null",
             found=dataset.superseded_by,
             remedy=f"supersede {dataset.superseded_by} instead",
         )
@@ -110,31 +110,31 @@ def text_with_successor(listing: Path, text: str, old: str, new: str) -> str:
         changes = {"status": "superseded", **changes}
     lines = text.split("\n")
     for key in changes.keys() & entry.keys():
-        at = document.lines[(*place, key)] - 1
-        lines[at] = re.sub(rf"({key}:)[^#]*?(\s*#.*)?$", rf"\1 {changes[key]}\2", lines[at])
+        row = document.lines[(*place, key)] - 1
+        lines[row] = re.sub(rf"({key}:)[^#]*?(\s*#.*)?$", rf"\1 {changes[key]}\2", lines[row])
     before = next(key for key in ("superseded_by", "publisher", "folder") if key in entry)
-    at = document.lines[(*place, before)] - 1
-    indent = lines[at][: lines[at].index(before)].replace("-", " ")
-    lines[at:at] = [f"{indent}{key}: {changes[key]}" for key in changes if key not in entry]
+    row = document.lines[(*place, before)] - 1
+    indent = lines[row][: lines[row].index(before)].replace("-", " ")
+    lines[row:row] = [f"{indent}{key}: {changes[key]}" for key in changes if key not in entry]
     return "\n".join(lines)
 
 
 def check_rest_unchanged(old: Path, new: Path, supersedes: str | None) -> None:
-    """Make sure that appending text to the registry has appended an entry, and nothing else."""
+    """Raise an error if appending text to the registry changed more than appending an entry."""
 
-    def kept(entry: dict[str, Any]) -> dict[str, Any]:
+    def unchanged_fields(entry: dict[str, Any]) -> dict[str, Any]:
         changed = ("status", "superseded_by") if entry["citekey"] == supersedes else ()
         return {key: value for key, value in entry.items() if key not in changed}
 
     try:
         before, after = (_datasets(schemas.load(path)) for path in (old, new))
-        same = [*map(kept, before)] == [*map(kept, after[:-1])]
+        same = [*map(unchanged_fields, before)] == [*map(unchanged_fields, after[:-1])]
     except (DeepBedMapError, TypeError, KeyError):
         same = False
     if not same:
         raise invalid_file(
             old,
-            expected="datasets as a block list that ends the file, each key on its own line",
+            expected="datasets as a block list at the end of the file, each key on its own line",
             found="another layout, to which no text can be appended",
-            remedy="lay the file out so, or add the entry by hand",
+            remedy="use this layout, or add the entry by hand",
         )

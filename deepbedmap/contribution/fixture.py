@@ -18,7 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SurveyContents:
-    """What one passage through a whole file gives."""
+    """The results of one pass through a whole file.
+
+    Attributes
+    ----------
+    size
+        Size of the file in bytes.
+    sha256
+        Checksum of the file.
+    records
+        Number of records.
+    heading
+        Lines before the first record.
+    excerpt
+        Some 14 to 28 records, evenly spread over the file.
+    """
 
     size: int
     sha256: str
@@ -28,11 +42,11 @@ class SurveyContents:
 
     @classmethod
     def of(cls, sample: Sample) -> SurveyContents:
-        """Read a whole file once, for its size (bytes), SHA-256, number of records and excerpt."""
+        """Read the whole file of a sample once."""
         checksum, size, records = Checksum(), 0, 0
         heading: list[bytes] = []
-        whole, partial = _Spread(12), _Spread(2)
-        is_whole = _completeness(sample)
+        complete, partial = _Spread(12), _Spread(2)
+        is_complete = _completeness_test(sample)
         with sample.table.path.open("rb") as file:
             for number, line in enumerate(file):
                 checksum.update(line)
@@ -42,13 +56,13 @@ class SurveyContents:
                 elif not line.isspace():
                     records += 1
                     ended = line if line.endswith(b"\n") else line + b"\n"
-                    (whole if is_whole(line) else partial).add(records, ended)
-        excerpt = sorted((*whole.kept, *partial.kept))
+                    (complete if is_complete(line) else partial).add(records, ended)
+        excerpt = sorted((*complete.kept, *partial.kept))
         return cls(size, checksum.sha256, records, heading, [line for _, line in excerpt])
 
 
 class _Spread:
-    """Keeps a number of lines, up to twice that, evenly spread over all that were added."""
+    """Keep between n and 2n lines, evenly spread over all lines that were added."""
 
     def __init__(self, number: int) -> None:
         self.kept: list[tuple[int, bytes]] = []
@@ -63,9 +77,9 @@ class _Spread:
             self._step *= 2
 
 
-def _completeness(sample: Sample) -> Callable[[bytes], bool]:
-    """Tell which records have all of a pick."""
-    wanted = [
+def _completeness_test(sample: Sample) -> Callable[[bytes], bool]:
+    """Return a function that tests whether a record has all values of a pick."""
+    required = [
         (
             sample.table.columns.index(sample.roles[role]),
             {*sample.missing.get(sample.roles[role], ())},
@@ -74,11 +88,11 @@ def _completeness(sample: Sample) -> Callable[[bytes], bool]:
         if role in sample.roles
     ]
 
-    def is_whole(line: bytes) -> bool:
+    def is_complete(line: bytes) -> bool:
         row = split(line.decode(errors="replace").rstrip("\r\n"), sample.table.separator)
         if len(row) != len(sample.table.columns):
             return False
-        for number, marks in wanted:
+        for number, marks in required:
             field = row[number]
             if not NUMBER.fullmatch(field) or float(field) in marks:
                 return False
@@ -86,27 +100,27 @@ def _completeness(sample: Sample) -> Callable[[bytes], bool]:
                 return False
         return True
 
-    return is_whole
+    return is_complete
 
 
 def truncate_numbers(line: bytes) -> bytes:
-    r"""Cut numbers to two digits that count; 9999 and the like, which mark gaps, stay.
+    r"""Truncate numbers to two significant digits, except 9999 and the like, which mark gaps.
 
     Examples
     --------
-    >>> _coarse(b"-87.521210,1234.5,0.0123,-9999,L7\n")
+    >>> truncate_numbers(b"-87.521210,1234.5,0.0123,-9999,L7\n")
     b'-87.000000,1200.0,0.0120,-9999,L7\n'
     """
 
-    def cut(number: re.Match[bytes]) -> bytes:
+    def truncated(number: re.Match[bytes]) -> bytes:
         text = number[0]
         if re.fullmatch(rb"9{3,}(\.0*)?|32768(\.0*)?", text):
             return text
-        counted, digits = 0, b""
+        significant, digits = 0, b""
         for digit in text:
             is_digit = chr(digit).isdigit()
-            digits += b"0" if is_digit and counted >= 2 else bytes([digit])
-            counted += is_digit and (counted > 0 or digit != ord("0"))
+            digits += b"0" if is_digit and significant >= 2 else bytes([digit])
+            significant += is_digit and (significant > 0 or digit != ord("0"))
         return digits
 
-    return re.sub(rb"(?<![\w.])\d+(\.\d*)?(?![\w.])", cut, line)
+    return re.sub(rb"(?<![\w.])\d+(\.\d*)?(?![\w.])", truncated, line)

@@ -1,6 +1,6 @@
 """Inspect a sample of raw survey text, and write the pipeline that reads it.
 
-:func:`inspect` reports what it found, what it guessed and what it cannot determine. A
+:func:`inspect` reports what it determined, what it guessed and what it cannot determine. A
 :class:`Sample` without open questions has a pipeline that reads its file.
 """
 
@@ -24,40 +24,43 @@ from deepbedmap.contribution.columns import (
 )
 from deepbedmap.contribution.table import Table, unique_name
 from deepbedmap.contribution.words import column_meaning
+from deepbedmap.errors import WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
+
+    import numpy.typing as npt
 
 _ROLES = (*MEASURED, "line", "date", "time", "quality")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a raw survey file holds, and how it is read.
+    """The content of a raw survey file, and how to read it.
 
     Attributes
     ----------
     table
-        Its layout and the records that were looked at.
+        The layout and a sample of the records.
     roles
-        Which of the table's columns is x, y, z (the bed), surface, thickness, line, date, time
-        and quality, where there is one. Without z, the bed is surface minus thickness.
+        The table's columns by role: x, y, z (the bed), surface, thickness, line, date, time and
+        quality, if the table has them. Without z, the bed is surface minus thickness.
     down
-        Whether z is a depth below the datum; None while that is not known.
+        Whether z is a depth below the datum; None if unknown.
     crs
-        Of x and y, such as ``"EPSG:4326"``; None while that is not known.
+        CRS of x and y, such as ``"EPSG:4326"``; None if unknown.
     xy_units
-        ``"degrees"``, ``"m"`` or ``"km"``; None while that is not known.
+        Units of x and y: ``"degrees"``, ``"m"`` or ``"km"``; None if unknown.
     units
-        Of heights and thicknesses: ``"m"`` or ``"km"``.
+        Units of elevations and thicknesses: ``"m"`` or ``"km"``.
     missing
-        Numbers that mark a missing value, by column.
+        Numbers that mark missing values, by column.
     positive
-        Column that is more than 0 in every record that has a bed, where PDAL needs one: it reads
-        text such as ``*`` as 0.
+        Column that is positive in every record with a bed, if PDAL requires such a condition,
+        because it reads text such as ``*`` as 0.
     guesses, questions
-        What the file seems to mean, and what must be told.
+        What the values suggest, and what only the contributor can answer.
     """
 
     table: Table
@@ -73,7 +76,7 @@ class Sample:
 
     @property
     def findings(self) -> Iterator[str]:
-        """What was seen, in words."""
+        """Sentences that describe the layout and the columns."""
         table = self.table
         yield str(table)
         if self.roles:
@@ -86,11 +89,11 @@ class Sample:
             if name != column
         ]
         if renamed:
-            yield f"names that PDAL does not allow: {', '.join(renamed)}"
+            yield f"names not allowed by PDAL: {', '.join(renamed)}"
 
     @property
     def nodata(self) -> float | None:
-        """The number that marks a missing value, where it is the same in all columns."""
+        """The number that marks missing values, if it is the same in all columns."""
         marks = {mark for marks in self.missing.values() for mark in marks}
         return marks.pop() if len(marks) == 1 else None
 
@@ -100,13 +103,13 @@ class Sample:
         Raises
         ------
         ValueError
-            There are :attr:`questions` left.
+            The sample has open :attr:`questions`.
         """
         if self.questions:
-            raise ValueError("; ".join(question.text for question in self.questions))
+            raise WrongCallError("; ".join(question.text for question in self.questions))
         header = self._header()
-        called = dict(zip(self.table.columns, header, strict=True))
-        parts = {role: called[column] for role, column in self.roles.items()}
+        pipeline_names = dict(zip(self.table.columns, header, strict=True))
+        names = {role: pipeline_names[column] for role, column in self.roles.items()}
         reader: dict[str, Any] = {
             "type": "readers.text",
             "filename": self.table.path.name,
@@ -118,50 +121,50 @@ class Sample:
         if crs == "EPSG:3031":
             reader["override_srs"] = crs
         stages = [reader]
-        kept = [
-            f"{called[column]} != {_number(mark)}"
+        conditions = [
+            f"{pipeline_names[column]} != {_number(mark)}"
             for column, marks in self.missing.items()
             for mark in marks
         ]
         if self.positive:
-            kept.append(f"{called[self.positive]} > 0")
-        if kept:
-            stages.append({"type": "filters.expression", "expression": " && ".join(kept)})
-        steps = []
-        if "z" not in parts:
-            steps.append(f"Z = {parts['surface']} - {parts['thickness']}")
+            conditions.append(f"{pipeline_names[self.positive]} > 0")
+        if conditions:
+            stages.append({"type": "filters.expression", "expression": " && ".join(conditions)})
+        assignments = []
+        if "z" not in names:
+            assignments.append(f"Z = {names['surface']} - {names['thickness']}")
         elif self.down:
-            steps.append(f"Z = 0 - {parts['z']}")
+            assignments.append(f"Z = 0 - {names['z']}")
         if self.units == "km":
-            steps.append("Z = Z * 1000")
+            assignments.append("Z = Z * 1000")
         if self.xy_units == "km":
-            steps += ["X = X * 1000", "Y = Y * 1000"]
-        stages += [{"type": "filters.assign", "value": step} for step in steps]
+            assignments += ["X = X * 1000", "Y = Y * 1000"]
+        stages += [{"type": "filters.assign", "value": value} for value in assignments]
         if crs != "EPSG:3031":
             stages.append({"type": "filters.reprojection", "in_srs": crs, "out_srs": "EPSG:3031"})
         return {"pipeline": stages}
 
     def _header(self) -> list[str]:
-        """Names of the columns as the pipeline calls them: its reader knows what some mean."""
-        meant = {self.roles["x"]: "X", self.roles["y"]: "Y"}
+        """Return the pipeline's names of the columns; its reader recognises the roles of some."""
+        assigned = {self.roles["x"]: "X", self.roles["y"]: "Y"}
         if "z" in self.roles and not self.down:
-            meant[self.roles["z"]] = "Z"
-        for role, known in _KNOWN_TO_READER.items():
+            assigned[self.roles["z"]] = "Z"
+        for role, recognised in _READER_NAMES.items():
             column = self.roles.get(role)
-            if column and column not in meant and column.upper() not in known:
-                meant[column] = known[-1]
-        taken = {name.upper() for name in meant.values()} | {"X", "Y", "Z"}
+            if column and column not in assigned and column.upper() not in recognised:
+                assigned[column] = recognised[-1]
+        taken = {name.upper() for name in assigned.values()} | {"X", "Y", "Z"}
         if "quality" not in self.roles:
             taken.add("QUALITY")
         header = []
         for column in self.table.columns:
-            name = meant.get(column) or unique_name(column, taken)
+            name = assigned.get(column) or unique_name(column, taken)
             taken.add(name.upper())
             header.append(name)
         return header
 
 
-_KNOWN_TO_READER = {
+_READER_NAMES = {
     "line": ("FRAME", "FLIGHTID", "TRAJECTORY_ID", "LINE_NAME"),
     "date": ("FRAME", "DATE"),
     "time": ("UTCTIMESOD", "UTC", "TIME_UTC", "TIME"),
@@ -183,35 +186,41 @@ def inspect(
     units: str | None = None,
     missing: Sequence[float] | None = None,
 ) -> Sample:
-    r"""Look at a raw survey file: its layout, its columns, its missing marks, its coordinates.
+    r"""Determine the layout, columns, missing values and coordinates of a raw survey file.
 
-    At most 2 MiB of it are read, from the beginning and from places spread over the rest.
+    At most 2 MiB are read, from the beginning and in samples spread over the rest.
 
     Parameters
     ----------
     sample
-        Text with a record a line: x, y and the bed, or its surface and thickness.
+        Text with one record per line: x, y and the bed, or x, y, surface and thickness.
     x, y, z, surface, thickness
-        Columns, as the file calls them; None to find them. ``z`` is the bed; without it the bed is
-        ``surface`` minus ``thickness`` (or aircraft height minus range to the bed).
+        Names of columns in the file; None to determine them. ``z`` is the bed; without it the bed
+        is ``surface`` minus ``thickness`` (or aircraft elevation minus range to the bed).
     down
-        True: z is a depth below the datum, positive downwards; False: an elevation. Never guessed
-        where the column is called a depth.
+        True if z is a depth below the datum, positive downwards; False if it is an elevation.
+        Never guessed if the name of the column suggests a depth.
     crs
-        Of x and y, such as ``"EPSG:4326"``.
+        CRS of x and y, such as ``"EPSG:4326"``.
     xy_units, units
-        ``"degrees"``, ``"m"`` or ``"km"``; of heights ``"m"`` or ``"km"``.
+        Units of x and y, ``"degrees"``, ``"m"`` or ``"km"``, and of elevations, ``"m"`` or
+        ``"km"``.
     missing
-        Numbers that mark a missing value, in any column; NaN alone, or nothing, for none.
+        Numbers that mark missing values in any column; an empty list, or only NaN, for none.
+
+    Returns
+    -------
+    Sample
+        The layout, the role of each column, guesses and open questions.
 
     Raises
     ------
     InvalidDataError
-        The file is not such text; one line says why and what to do.
+        The file is not such text; the message states why and what to do.
     MissingDataError
-        There is no such file.
+        The file does not exist.
     ValueError
-        An argument names no column, or is none of its choices.
+        An argument names no column of the file, or is not one of its choices.
 
     Examples
     --------
@@ -225,41 +234,19 @@ def inspect(
     >>> sample.pipeline()["pipeline"][1]["expression"]
     'Z != -9999'
     """
-    _choose("xy_units", xy_units, ("degrees", "m", "km"))
-    _choose("units", units, ("m", "km"))
+    _check_choice("xy_units", xy_units, ("degrees", "m", "km"))
+    _check_choice("units", units, ("m", "km"))
     if down not in (None, True, False):
-        raise ValueError("down must be True, False or None: is the bed's column a depth?")
+        raise WrongCallError("down: expected True (the bed's column is a depth), False or None")
     table = Table.read(Path(sample))
-    given = {"x": x, "y": y, "z": z, "surface": surface, "thickness": thickness}
-    told = {role: table.column(role, name) for role, name in given.items() if name is not None}
-    if "z" in told and {"surface", "thickness"} & {*told}:
-        raise ValueError("give z, or surface and thickness, not both")
-    if len({*told.values()}) < len(told):
-        raise ValueError(f"{', '.join(told)}: each must be a column of its own")
-    roles, guesses = column_roles(table, told)
-    questions = list[Doubt]()
-    names = ", ".join(table.names)
-    for role, other in (("x", "longitude"), ("y", "latitude")):
-        if role not in roles:
-            questions.append(Doubt(f"which column is {role} or {other}? ({names})", (role,)))
-    if "z" not in roles and not {"surface", "thickness"} <= {*roles}:
-        text = f"which column is the bed? Or which are surface and thickness? ({names})"
-        questions.append(Doubt(text, ("z", "surface", "thickness")))
+    names = {"x": x, "y": y, "z": z, "surface": surface, "thickness": thickness}
+    roles, guesses = column_roles(table, _assigned_columns(table, names))
+    questions = [*_role_questions(table, roles)]
     check_missing_marks(table, roles)
     marks = missing_marks(table, roles, missing)
     if marks and missing is None:
-        said = "; ".join(
-            f"{', '.join(map(_number, numbers))} in {table.name(column)}"
-            for column, numbers in marks.items()
-        )
-        guesses.append(Doubt(f"missing values are marked by {said}", ("missing",)))
-    values = {
-        role: np.where(
-            np.isin(table.numbers[column], marks.get(column, ())), np.nan, table.numbers[column]
-        )
-        for role, column in roles.items()
-        if role in MEASURED
-    }
+        guesses.append(_marks_guess(table, marks))
+    values = _measured_values(table, roles, marks)
     if {"x", "y"} <= {*values}:
         if xy_units is None and column_meaning(table.name(roles["x"])) == "lon":
             xy_units = "degrees"
@@ -267,25 +254,9 @@ def inspect(
             values["x"], values["y"], crs, xy_units, guesses, questions
         )
     if units is None:
-        heights = [np.abs(values[role]) for role in MEASURED[2:] if role in values]
-        highest = max((float(np.nanmax(height, initial=0)) for height in heights), default=0)
-        measured = [roles[role] for role in MEASURED[2:] if role in roles]
-        units = "m"
-        if 0 < highest < 5.5 and all(
-            _has_three_decimals(table.texts[column]) for column in measured
-        ):
-            units = "km"
-            guesses.append(Doubt(f"heights are in km (none is beyond {highest:.3g})", ("units",)))
+        units = _height_units(table, roles, values, guesses)
     if "z" in roles and down is None:
-        name = table.name(roles["z"])
-        if re.search("depth|bottom|below", name, re.IGNORECASE):
-            text = (
-                f"is {name} an elevation (up) or a depth below the datum (down)? A depth below "
-                "the ice surface is a thickness: name it, and the surface"
-            )
-            questions.append(Doubt(text, ("down", "surface", "thickness")))
-        else:
-            down = False
+        down = _is_depth(table.name(roles["z"]), questions)
     return Sample(
         table=table,
         roles=roles,
@@ -300,14 +271,86 @@ def inspect(
     )
 
 
+def _assigned_columns(table: Table, names: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the columns that the caller named, by role."""
+    assigned = {role: table.column(role, name) for role, name in names.items() if name is not None}
+    if "z" in assigned and {"surface", "thickness"} & {*assigned}:
+        raise WrongCallError("expected z, or surface and thickness, found both")
+    if len({*assigned.values()}) < len(assigned):
+        raise WrongCallError(f"{', '.join(assigned)}: each must be a different column")
+    return assigned
+
+
+def _role_questions(table: Table, roles: Mapping[str, str]) -> Iterator[Doubt]:
+    """Ask for the columns that could not be determined."""
+    names = ", ".join(table.names)
+    for role, other in (("x", "longitude"), ("y", "latitude")):
+        if role not in roles:
+            yield Doubt(f"which column is {role} or {other}? ({names})", (role,))
+    if "z" not in roles and not {"surface", "thickness"} <= {*roles}:
+        text = f"which column is the bed? Or which are surface and thickness? ({names})"
+        yield Doubt(text, ("z", "surface", "thickness"))
+
+
+def _marks_guess(table: Table, marks: Mapping[str, tuple[float, ...]]) -> Doubt:
+    by_column = "; ".join(
+        f"{', '.join(map(_number, numbers))} in {table.name(column)}"
+        for column, numbers in marks.items()
+    )
+    return Doubt(f"missing values are marked by {by_column}", ("missing",))
+
+
+def _measured_values(
+    table: Table, roles: Mapping[str, str], marks: Mapping[str, tuple[float, ...]]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the numbers of each column that defines a pick, NaN for missing values."""
+    return {
+        role: np.where(
+            np.isin(table.numbers[column], marks.get(column, ())), np.nan, table.numbers[column]
+        )
+        for role, column in roles.items()
+        if role in MEASURED
+    }
+
+
+def _height_units(
+    table: Table,
+    roles: Mapping[str, str],
+    values: Mapping[str, npt.NDArray[np.float64]],
+    guesses: list[Doubt],
+) -> str:
+    """Return the units of elevations; km is guessed for small numbers with three decimals."""
+    heights = [np.abs(values[role]) for role in MEASURED[2:] if role in values]
+    highest = max((float(np.nanmax(height, initial=0)) for height in heights), default=0)
+    columns = [roles[role] for role in MEASURED[2:] if role in roles]
+    if 0 < highest < 5.5 and all(_has_three_decimals(table.texts[column]) for column in columns):
+        guesses.append(Doubt(f"heights are in km (none is beyond {highest:.3g})", ("units",)))
+        return "km"
+    return "m"
+
+
+def _is_depth(name: str, questions: list[Doubt]) -> bool | None:
+    """Return False, for an elevation, unless the name of the bed's column suggests a depth."""
+    if not re.search("depth|bottom|below", name, re.IGNORECASE):
+        return False
+    text = (
+        f"is {name} an elevation (up) or a depth below the datum (down)? A depth below "
+        "the ice surface is a thickness: name it, and the surface"
+    )
+    questions.append(Doubt(text, ("down", "surface", "thickness")))
+    return None
+
+
 def _has_three_decimals(fields: list[str]) -> bool:
     written = [field for field in fields if "." in field]
     return 2 * sum(len(field.partition(".")[2]) > 2 for field in written) > len(fields)
 
 
-def _choose(argument: str, value: str | None, choices: Sequence[str]) -> None:
+def _check_choice(argument: str, value: str | None, choices: Sequence[str]) -> None:
     if value is not None and value not in choices:
-        raise ValueError(f"{argument} must be {', '.join(choices[:-1])} or {choices[-1]}")
+        raise WrongCallError(
+            f"{argument}: expected {', '.join(choices[:-1])} or {choices[-1]}, found {value!r}"
+        )
 
 
 def _number(value: float) -> str:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepbedmap.contribution.words import column_meaning
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
+from deepbedmap.errors import (
+    Fault,
+    InvalidDataError,
+    MissingDataError,
+    WrongCallError,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,10 +27,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
-"""A number as pipelines read it."""
+"""Pattern of a number as pipelines read it."""
 
-_HEAD, _CHUNK, _CHUNKS = 2**20, 2**16, 16  # bytes looked at: the beginning, and places after it
-_LINES = 2000  # of the beginning, from which the layout is told
+_HEAD, _CHUNK, _CHUNKS = (
+    2**20,
+    2**16,
+    16,
+)  # bytes that are read: the beginning, and samples after it
+_LINES = 2000  # at the beginning, which determine the layout
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", " ": "white space"}
 READ_AS_MISSING = ("", "*", "nan")
 UNREADABLE_MARKS = ("na", "n/a", "null", "none", "-", "--", "nodata")
@@ -37,26 +47,26 @@ def invalid_sample(path: Path, **facts: Any) -> InvalidDataError:
 
 @dataclass(frozen=True)
 class Table:
-    """The records of a file that were looked at, and how they are laid out.
+    """A sample of a file's records, and their layout.
 
     Attributes
     ----------
     path
         The file.
     encoding
-        ``"UTF-8"``; or ``"Latin-1"``, which only lines before the first record may be in.
+        ``"UTF-8"``; or ``"Latin-1"``, allowed only in lines before the first record.
     separator
-        One character; a space stands for any white space.
+        One character; a space means any white space.
     skip
-        Lines before the first record.
+        Number of lines before the first record.
     names
-        Columns as the file calls them; where it does not, ``column1`` and so on.
+        Names of the columns in the file; ``column1`` and so on if it has none.
     columns
-        The same as PDAL allows them: letters, digits and ``_``, unique whatever their case.
+        The same names as PDAL allows them: letters, digits and ``_``, unique regardless of case.
     named
-        Whether the file names them.
+        Whether the file names its columns.
     texts, numbers
-        Their fields, and the fields as float64, NaN where they are no numbers; by column.
+        For each of ``columns``, its fields, and the fields as float64 (NaN for text).
     """
 
     path: Path
@@ -71,7 +81,7 @@ class Table:
 
     @classmethod
     def read(cls, path: Path) -> Table:
-        """Read what is needed of a file; see :func:`inspect`."""
+        """Read a sample of a file; errors are those of :func:`deepbedmap.contribution.inspect`."""
         text, encoding = _text_of(path)
         lines = text.split("\n")
         separator, count = _layout(path, lines[:_LINES])
@@ -82,17 +92,7 @@ class Table:
             for column in range(count)
             if 2 * sum(_is_value(row[column]) for row in fitting) > len(fitting)
         ]
-        records = (number for number, row in enumerate(rows) if _is_record(row, count))
-        skip = next(
-            (n for n in records if all(_is_value(rows[n][column]) for column in numeric)), None
-        )
-        if skip is None:
-            raise invalid_sample(
-                path,
-                expected="a record with a value in every column of numbers",
-                found="none",
-                remedy="give a longer sample",
-            )
+        skip = _first_record(path, rows, count, numeric)
         rows = [row for row in rows[skip:] if len(row) == count]
         if encoding == "Latin-1":
             _check_is_utf8(path, lines[skip:])
@@ -102,15 +102,11 @@ class Table:
                 line=skip + 1,
                 expected="values without quotation marks, which PDAL cannot read",
                 found=_excerpt(lines[skip]),
-                remedy="write the file anew without them",
+                remedy="rewrite the file without them",
             )
         named = _names(lines[:skip], separator, count)
         names = named or [f"column{number + 1}" for number in range(count)]
-        taken: set[str] = set()
-        columns = []
-        for name in names:
-            columns.append(unique_name(_legal(name), taken))
-            taken.add(columns[-1].upper())
+        columns = _pdal_names(names)
         texts = {column: [row[number] for row in rows] for number, column in enumerate(columns)}
         return cls(
             path=path,
@@ -118,7 +114,7 @@ class Table:
             separator=separator,
             skip=skip,
             names=tuple(names),
-            columns=tuple(columns),
+            columns=columns,
             named=bool(named),
             texts=texts,
             numbers={column: _floats(fields) for column, fields in texts.items()},
@@ -130,28 +126,49 @@ class Table:
         return f"{_SEPARATORS[self.separator]} between the fields; {lines}; columns: {names}"
 
     def name(self, column: str) -> str:
-        """Name that the file gives one of ``columns``."""
+        """Return the name in the file of one of ``columns``."""
         return self.names[self.columns.index(column)]
 
     def column(self, argument: str, name: str) -> str:
-        """Column of a name, as the file or as the pipeline has it."""
+        """Return the column of a name from the file or the pipeline; errors name ``argument``."""
         for names in (self.names, self.columns):
-            for column, known in zip(self.columns, names, strict=True):
-                if known == name:
-                    return column
-        folded = [known.casefold() for known in self.names]
+            if name in names:
+                return self.columns[names.index(name)]
+        folded = [each.casefold() for each in self.names]
         if folded.count(name.casefold()) == 1:
             return self.columns[folded.index(name.casefold())]
-        hint = did_you_mean(name, self.names) or f"there are {', '.join(self.names)}"
-        raise ValueError(f"{argument}: {self.path.name} has no column {name!r}; {hint}")
+        hint = did_you_mean(name, self.names) or f"its columns are {', '.join(self.names)}"
+        raise WrongCallError(f"{argument}: {self.path.name} has no column {name!r}; {hint}")
 
     def is_numeric(self, column: str) -> bool:
-        """Whether there is a number in one of ``columns``."""
+        """Return whether one of ``columns`` holds any number."""
         return bool(np.isfinite(self.numbers[column]).any())
 
 
+def _first_record(path: Path, rows: list[list[str]], count: int, numeric: list[int]) -> int:
+    """Return the index of the first record with a value in every column of numbers."""
+    for number, row in enumerate(rows):
+        if _is_record(row, count) and all(_is_value(row[column]) for column in numeric):
+            return number
+    raise invalid_sample(
+        path,
+        expected="a record with a value in every column of numbers",
+        found="none",
+        remedy="use a longer sample",
+    )
+
+
+def _pdal_names(names: list[str]) -> tuple[str, ...]:
+    taken: set[str] = set()
+    columns = []
+    for name in names:
+        columns.append(unique_name(_legal(name), taken))
+        taken.add(columns[-1].upper())
+    return tuple(columns)
+
+
 def _text_of(path: Path) -> tuple[str, str]:
-    """Whole lines of a file, from its beginning and from places spread over it."""
+    """Return complete lines from the beginning of a file and from samples of the rest."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -169,12 +186,12 @@ def _text_of(path: Path) -> tuple[str, str]:
             path, expected="a file that can be read", found=error.strerror
         ) from error
     if not data.strip():
-        raise invalid_sample(path, expected="a record a line", found="an empty file")
+        raise invalid_sample(path, expected="one record per line", found="an empty file")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         remedy = "convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW"
         raise invalid_sample(path, expected="text in UTF-8", found="UTF-16", remedy=remedy)
     if b"\0" in data or sum(byte < 32 and byte not in b"\t\n\r\f" for byte in data[:4096]) > 2:
-        remedy = "unpack it, or export it as text with a record a line"
+        remedy = "unpack it, or export it as text with one record per line"
         raise invalid_sample(path, expected="text", found="binary data", remedy=remedy)
     if b"\n" not in data and b"\r" in data:
         remedy = "convert it: tr '\\r' '\\n' < OLD > NEW"
@@ -200,7 +217,7 @@ def _check_is_utf8(path: Path, records: list[str]) -> None:
 
 
 def split(line: str, separator: str) -> list[str]:
-    """Fields of a line, without the blanks around them; a space stands for any white space."""
+    """Return the fields of a line without surrounding blanks; a space means any white space."""
     if separator == " ":
         return line.split()
     return [field.strip(" ") for field in line.split(separator)]
@@ -216,7 +233,7 @@ def _is_record(row: list[str], count: int) -> bool:
 
 
 def _layout(path: Path, lines: list[str]) -> tuple[str, int]:
-    """Separator and number of fields of the records: those that most lines agree on."""
+    """Return the separator and the number of fields that most lines share."""
     best, most = (",", 0), (0, 0)
     pairs = 0
     for separator in _SEPARATORS:
@@ -232,25 +249,25 @@ def _layout(path: Path, lines: list[str]) -> tuple[str, int]:
     written = [line for line in lines if line.strip()]
     decimal = sum(bool(re.search(r"\d,\d+\s*[;\s]\s*[-+]?\d+,\d", line)) for line in written)
     if 2 * decimal >= len(written):
-        remedy = "write the file anew with decimal points"
+        remedy = "rewrite the file with decimal points"
         raise invalid_sample(path, expected="decimal points", found="decimal commas", remedy=remedy)
     if most[0]:
         return best
     expected = "records of x, y and a bed: at least three fields, most of them numbers"
-    alone = sum(bool(NUMBER.fullmatch(line.strip())) for line in written)
+    single = sum(bool(NUMBER.fullmatch(line.strip())) for line in written)
     if pairs:
-        found = "two fields a line"
-    elif alone:
+        found = "two fields per line"
+    elif single:
         found = "one column"
     elif len(written) <= 2 and any(mark in written[-1] for mark in ",\t;| "):
         found = f"a header and no record: {_excerpt(written[-1])}"
     else:
-        found = "no line with numbers that commas, tabs, semicolons or white space part"
+        found = "no line with numbers separated by commas, tabs, semicolons or white space"
     raise invalid_sample(path, expected=expected, found=found)
 
 
 def _names(heading: list[str], separator: str, count: int) -> list[str] | None:
-    """Names of the columns, from the lines before the first record."""
+    """Return the names of the columns from the lines before the first record."""
     candidates = []
     for line in heading:
         row = [field.strip(" \"'") for field in split(line.lstrip("#%!/ "), separator)]
@@ -260,7 +277,7 @@ def _names(heading: list[str], separator: str, count: int) -> list[str] | None:
             row.append(f"column{count}")
         if len(row) == count and not any(NUMBER.fullmatch(field) for field in row):
             candidates.append([name or f"column{n + 1}" for n, name in enumerate(row)])
-    # The last line is the header, unless it gives units and another has more known names.
+    # The last line is the header, unless another has more names with a meaning, as above units.
     return max(
         reversed(candidates),
         key=lambda row: sum(column_meaning(name) is not None for name in row),
@@ -273,7 +290,7 @@ def _excerpt(line: str) -> str:
 
 
 def _legal(name: str) -> str:
-    """Write a name with letters, digits and _, beginning with a letter."""
+    """Return a name of letters, digits and _ that begins with a letter."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_") or "column"
     return plain if plain[0].isalpha() else f"c{plain}"

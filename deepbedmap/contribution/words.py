@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 
+from deepbedmap.errors import WrongCallError
+
 _NOT_A_HEIGHT = re.compile(
     "twt|time|pick|loc|qual|qc|err|unc|std|sigma|flag|source|reflect|power|slope|rough|mask|veloc"
 )
 
 
 def column_meaning(name: str) -> str | None:
-    """What a column of this name holds: x, y, lon, lat, z, depth, surface, thickness, line, ..."""
+    """Return the meaning of a column's name: x, y, lon, lat, z, depth, surface, line, ... or None.
+
+    Examples
+    --------
+    >>> column_meaning("Longitude [deg]"), column_meaning("bed_elevation (m)")
+    ('lon', 'z')
+    """
     name = re.sub(r"[\[(].*?[\])]", "", name)
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]
     joined = "".join(words)
@@ -48,7 +56,7 @@ VERTICAL_DATUMS = ("ellipsoid", "EIGEN-GL04C", "EIGEN-6C4")
 
 
 def licence_of(text: str) -> str | None:
-    """Write a licence as SPDX does; ``"unknown"`` and nothing are None.
+    """Return the SPDX identifier of a licence; None for ``"unknown"`` or empty text.
 
     Raises
     ------
@@ -62,40 +70,40 @@ def licence_of(text: str) -> str | None:
     """
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
-    if not _known(text):
+    if not _is_stated(text):
         return None
     try:
         return canonicalize_license_expression(text)
     except InvalidLicenseExpression:
-        raise ValueError(
-            f"licence: {text!r} is no SPDX identifier such as CC-BY-4.0 "
-            "(https://spdx.org/licenses lists them); say unknown where no source states one"
+        raise WrongCallError(
+            f"licence: expected an SPDX identifier such as CC-BY-4.0, found {text!r}; "
+            "https://spdx.org/licenses lists them; write unknown if no source states one"
         ) from None
 
 
 def doi_of(text: str) -> str | None:
-    """Write a DOI without its address; ``"unknown"`` and nothing are None.
+    """Return a DOI without its URL; None for ``"unknown"`` or empty text.
 
     Raises
     ------
     ValueError
-        It is no DOI.
+        The text is not a DOI.
 
     Examples
     --------
     >>> doi_of("https://doi.org/10.5194/tc-7-375-2013")
     '10.5194/tc-7-375-2013'
     """
-    if not _known(text):
+    if not _is_stated(text):
         return None
     bare = re.sub(r"^(https?://(dx\.)?doi\.org/|doi:\s*)", "", text.strip(), flags=re.IGNORECASE)
     if not re.fullmatch(r"10\.[0-9]{4,9}/[^\s{}]+", bare):
-        raise ValueError(f"doi: {text!r} is none such as 10.5194/tc-7-375-2013")
+        raise WrongCallError(f"doi: expected one such as 10.5194/tc-7-375-2013, found {text!r}")
     return bare
 
 
 def datum_of(text: str) -> str | None:
-    """Name a vertical datum as the registry does; ``"unknown"`` and nothing are None.
+    """Return a vertical datum as the registry spells it; None for ``"unknown"`` or empty text.
 
     Raises
     ------
@@ -107,13 +115,14 @@ def datum_of(text: str) -> str | None:
     >>> datum_of("eigen-gl04c")
     'EIGEN-GL04C'
     """
-    if not _known(text):
+    if not _is_stated(text):
         return None
     names = {name.casefold(): name for name in VERTICAL_DATUMS}
     if text.strip().casefold() not in names:
-        raise ValueError(f"datum: {text!r} is none of {', '.join(VERTICAL_DATUMS)}, unknown")
+        choices = ", ".join(VERTICAL_DATUMS)
+        raise WrongCallError(f"datum: expected one of {choices}, unknown; found {text!r}")
     return names[text.strip().casefold()]
 
 
-def _known(text: str | None) -> bool:
+def _is_stated(text: str | None) -> bool:
     return text is not None and text.strip().lower() not in ("", "unknown", "null", "none")

@@ -27,17 +27,18 @@ ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
 
 @dataclass(frozen=True)
 class Configuration:
-    """What the made-up glaciers and their surveys are like, each value with its reason.
+    """Properties of the made-up glaciers and their surveys, each value with its reason.
 
-    Lengths and elevations in metres, speeds in metres a year.
+    Lengths and elevations are in metres, speeds in metres per year.
     """
 
     extent: float = 100_000
-    """Side of a glacier: a few times the longest wavelength of its relief, so that it is not one
-    hill, and small enough that six are made and surveyed in seconds."""
+    """Side of a glacier: a few times the longest wavelength of its relief, so that it holds more
+    than one hill, and small enough that six are made and surveyed in seconds."""
 
     grid_spacing: float = 100
-    """Cell of the true bed and of the surface: REMA's, the finest input of the network."""
+    """Cell size of the true bed and of the surface: that of REMA, the finest input of the
+    network."""
 
     bed_deviation: float = 300
     """Standard deviation of the bed: the relief of West Antarctic troughs and ridges."""
@@ -47,7 +48,7 @@ class Configuration:
 
     hurst_exponent: float = 0.8
     """Beds are self-affine (Jordan et al. 2017, doi 10.5194/tc-11-1247-2017); 0.8 is rough enough
-    to leave much between lines and smooth enough to be land."""
+    to leave much unmapped between lines and smooth enough to look like land."""
 
     elongation: float = 1.8
     """Correlation along flow over correlation across it: ice streams streamline their beds."""
@@ -68,18 +69,18 @@ class Configuration:
     deform, and the more they do, the more of the bed shows (Gudmundsson 2003)."""
 
     direction_swing: float = 20
-    """Degrees by which flow turns from a glacier's mean direction, slowly from place to place."""
+    """Degrees by which flow turns away from a glacier's mean direction, slowly in space."""
 
     slow_wavelength: float = 60_000
     """Wavelength over which slip ratio and direction vary: many ice thicknesses, since the
     response of a slab is blended only where its properties hardly change."""
 
     slipperiness_deviation: float = 0.2
-    """Relative deviation of basal slipperiness. It marks surface and velocity as the bed does and
-    so confounds it, as in nature."""
+    """Relative deviation of basal slipperiness. It leaves an imprint on surface and velocity as the
+    bed does, and so confounds the two, as in nature."""
 
     slipperiness_wavelength: float = 15_000
-    """Its corner wavelength: sticky spots of a few ice thicknesses."""
+    """Corner wavelength of basal slipperiness: sticky spots of a few ice thicknesses."""
 
     shortest_wavelength: float = 1_500
     """Undulations shorter than this are not solved for: less than 1 % of their height shows at the
@@ -93,30 +94,30 @@ class Configuration:
     speckle tracking."""
 
     pick_noise: float = 10
-    """Noise of one pick: the range resolution of airborne radar, and more at steep beds."""
+    """Noise of one pick: the range resolution of airborne radar, and more over steep beds."""
 
     pick_spacing: float = 100
-    """Distance of picks along a line: 15 to 30 m in real surveys, thinned here for speed."""
+    """Distance between picks along a line: 15 to 30 m in real surveys, thinned here for speed."""
 
     line_spacing: float = 1_000
-    """Distance of lines of a detailed survey, so that a 250 m grid with the mask of three cells
-    has complete windows."""
+    """Distance between lines of a detailed survey: close enough that a 250 m grid, masked beyond
+    three cells from data, has complete windows."""
 
     reconnaissance_spacing: float = 12_500
-    """Distance of the lines that the prior is made from; ties are twice as far apart. Bedmap2's
-    coverage of surveyed areas is of this order."""
+    """Distance between the lines from which the prior is gridded; tie lines are twice as far apart.
+    Bedmap2's coverage of surveyed areas is of this order."""
 
     prior_spacing: float = 1_000
-    """Cell of the prior: Bedmap2's."""
+    """Cell size of the prior: that of Bedmap2."""
 
 
 @dataclass(frozen=True)
 class Glacier:
-    """A made-up glacier: fields by name on grids of their own, all EPSG:3031, rows northward.
+    """A made-up glacier: fields by name, each on its own grid, all EPSG:3031, rows northward.
 
-    ``bed`` and ``surface`` in metres at ``grid_spacing``; ``vx``, ``vy`` in metres a year at
-    500 m; ``accumulation`` in kg m-2 a-1 at 1 km. Surface and velocity carry measurement noise;
-    ``true_surface`` does not.
+    ``bed``, ``surface`` and ``true_surface`` are in metres at ``grid_spacing``; ``vx`` and ``vy``
+    in metres per year at 500 m; ``accumulation`` in kg m-2 a-1 at 1 km. Surface and velocity carry
+    measurement noise; ``true_surface`` does not.
     """
 
     name: str
@@ -128,7 +129,7 @@ class Glacier:
 def response(
     kx: Array, ky: Array, slip_ratio: float, slope: float
 ) -> tuple[ComplexArray, ComplexArray]:
-    """Steady response of a slab of ice to the bed and to its slipperiness.
+    """Return the steady response of a slab of ice to its bed and to basal slipperiness.
 
     A Newtonian slab of unit thickness lies on a plane of slope ``slope`` and slides by a linear
     law; x runs down-slope, z is normal to it. The perturbed Stokes equations are solved with a
@@ -168,42 +169,17 @@ def response(
     kx, ky = np.broadcast_arrays(np.asarray(kx, float), np.asarray(ky, float))
     shape, kx, ky = kx.shape, kx.ravel(), ky.ravel()
     m = np.hypot(kx, ky)
-    zero, one = np.zeros_like(m), np.ones_like(m)
-
-    def vertical(z: float) -> tuple[Array, Array, Array, Array, Array]:
-        """Rows for w, dw/dz, d2w/dz2, p and vorticity with its derivative at height z."""
-        up, down = np.exp(m * (z - 1)), np.exp(-m * z)
-        w = np.stack([up, z * up, down, z * down, zero, zero, zero], -1)
-        dw = np.stack([m * up, (1 + m * z) * up, -m * down, (1 - m * z) * down] + [zero] * 3, -1)
-        ddw = np.stack(
-            [m**2 * up, (2 * m + m**2 * z) * up, m**2 * down, (m**2 * z - 2 * m) * down]
-            + [zero] * 3,
-            -1,
-        )
-        p = np.stack([zero, up, zero, down, zero, zero, zero], -1)
-        vorticity = np.stack([zero] * 4 + [up, down, zero], -1)
-        return w, dw, ddw, p, vorticity
-
-    def horizontal(dw: Array, vorticity: Array) -> tuple[ComplexArray, ComplexArray]:
-        ik, il = 1j * (kx / m**2)[:, None], 1j * (ky / m**2)[:, None]
-        return ik * dw + il * vorticity, il * dw - ik * vorticity
-
-    growth = np.stack([zero] * 4 + [m, -m, zero], -1)
-    surface = np.stack([zero] * 6 + [one], -1)
     ik, il = 1j * kx[:, None], 1j * ky[:, None]
+    surface = np.stack([np.zeros_like(m)] * 6 + [np.ones_like(m)], -1)
 
-    w, dw, ddw, p, vorticity = vertical(1.0)
-    u_top, v_top = horizontal(dw, vorticity)
-    du, dv = horizontal(ddw, growth * vorticity)
+    w, dw, p, u_top, v_top, du, dv = _rows_at(1.0, kx, ky, m)
     equations = [
-        (du + ik * w) / 2 - surface,  # no shear along flow at the surface
+        (du + ik * w) / 2 - surface,  # no shear stress along flow at the surface
         (dv + il * w) / 2,  # nor across it
         -p + dw + surface / slope,  # nor normal stress
         w - (slip_ratio + 1) * ik * surface,  # the surface is steady
     ]
-    w, dw, ddw, p, vorticity = vertical(0.0)
-    u, v = horizontal(dw, vorticity)
-    du, dv = horizontal(ddw, growth * vorticity)
+    w, _, _, u, v, du, dv = _rows_at(0.0, kx, ky, m)
     equations += [
         w + 0j,  # no flow through the bed
         u - slip_ratio * (du + ik * w) / 2,  # sliding along flow
@@ -215,12 +191,36 @@ def response(
     forcing[:, 5, 1] = slip_ratio
     solution = np.linalg.solve(np.stack(equations, 1), forcing)
     elevation = solution[:, 6]
-    # The mean velocity has no shear at the surface, so that raising it adds nothing.
+    # The mean velocity has no shear at the surface, so raising the surface adds no velocity.
     along = np.einsum("nj,njf->nf", u_top, solution)
     across = np.einsum("nj,njf->nf", v_top, solution)
-    answer = np.stack([elevation, along, across])
-    to_bed, to_slipperiness = (answer[..., column].reshape(3, *shape) for column in (0, 1))
+    transfer = np.stack([elevation, along, across])
+    to_bed, to_slipperiness = (transfer[..., column].reshape(3, *shape) for column in (0, 1))
     return to_bed, to_slipperiness
+
+
+def _rows_at(
+    z: float, kx: Array, ky: Array, m: Array
+) -> tuple[Array, Array, Array, ComplexArray, ComplexArray, ComplexArray, ComplexArray]:
+    """Return rows (n, 7) that give w, dw/dz, p, u, v, du/dz and dv/dz at height z.
+
+    Their columns are the seven unknowns of :func:`response`, in the order of its notes.
+    """
+    zero = np.zeros_like(m)
+    up, down = np.exp(m * (z - 1)), np.exp(-m * z)
+    w = np.stack([up, z * up, down, z * down, zero, zero, zero], -1)
+    dw = np.stack([m * up, (1 + m * z) * up, -m * down, (1 - m * z) * down] + [zero] * 3, -1)
+    ddw = np.stack(
+        [m**2 * up, (2 * m + m**2 * z) * up, m**2 * down, (m**2 * z - 2 * m) * down] + [zero] * 3,
+        -1,
+    )
+    p = np.stack([zero, up, zero, down, zero, zero, zero], -1)
+    vorticity = np.stack([zero] * 4 + [up, down, zero], -1)
+    growth = np.stack([zero] * 4 + [m, -m, zero], -1)
+    ik, il = 1j * (kx / m**2)[:, None], 1j * (ky / m**2)[:, None]
+    u, v = ik * dw + il * vorticity, il * dw - ik * vorticity
+    du, dv = ik * ddw + il * (growth * vorticity), il * ddw - ik * (growth * vorticity)
+    return w, dw, p, u, v, du, dv
 
 
 def self_affine(
@@ -232,18 +232,26 @@ def self_affine(
     direction: float = 0.0,
     elongation: float = 1.0,
 ) -> Array:
-    """Periodic random field of zero mean and unit variance with a von Karman spectrum.
+    """Return a periodic random field of zero mean and unit variance with a von Karman spectrum.
 
     Parameters
     ----------
     shape
         Rows (northward) and columns (eastward).
     spacing, wavelength
-        Cell and corner wavelength, in metres.
+        Cell size and corner wavelength, in metres.
     hurst
         Hurst exponent between 0 and 1: the spectrum falls as wavenumber to the -2 (hurst + 1).
+    random
+        Source of the random phases and amplitudes.
     direction, elongation
-        Direction of the longer axis in radians from the x axis, and how much longer it is.
+        Direction of the longer axis, in radians from the x axis, and the ratio of the correlation
+        length along it to that across it.
+
+    Returns
+    -------
+    ndarray
+        Field of the shape, dimensionless.
     """
     ky, kx = np.meshgrid(
         np.fft.fftfreq(shape[0], spacing), np.fft.rfftfreq(shape[1], spacing), indexing="ij"
@@ -267,16 +275,31 @@ def make_glacier(
 
     Parameters
     ----------
+    name
+        Name of the glacier.
     origin
-        Its south-western corner, EPSG:3031 metres.
+        South-western corner, EPSG:3031 metres.
     seed
-        Decides the bed, the direction of flow, slip, accumulation and the noise.
+        Seed of the bed, the direction of flow, slip, accumulation and noise.
+    configuration
+        Properties of the glacier; by default those of :class:`Configuration`.
+
+    Returns
+    -------
+    Glacier
+        Bed, surface, velocity and accumulation on their own grids.
+
+    Examples
+    --------
+    >>> small = Configuration(extent=20_000, grid_spacing=500)
+    >>> make_glacier("a", (0, 0), seed=1, configuration=small).fields["bed"].shape
+    (40, 40)
     """
     c = configuration or Configuration()
     random = np.random.default_rng(seed)
     spacing = c.grid_spacing
     cells = round(c.extent / spacing)
-    # The field is periodic over a longer side, so that opposite edges are not alike.
+    # The field is periodic over a longer side, so that opposite edges differ.
     period = 2 * round(1.28 * cells / 2)
     shape = (period, period)
     direction = random.uniform(-np.pi, np.pi)
@@ -287,32 +310,11 @@ def make_glacier(
     slipperiness = c.slipperiness_deviation * self_affine(
         shape, spacing, c.slipperiness_wavelength, c.hurst_exponent, random
     )
-
-    def slowly(field_random: np.random.Generator) -> Array:
-        """Field between -1 and 1 that varies over the slow wavelength."""
-        field = self_affine(shape, spacing, c.slow_wavelength, 3.0, field_random)
-        return np.tanh(field)
-
     log_slip = np.log(c.slip_ratios)
-    slip = np.interp(slowly(random), [-1, 1], log_slip[[0, -1]])
-    turn = slowly(random)
-    slip_weights = _hat_weights(slip, log_slip)
-    turn_weights = _hat_weights(turn, np.array([-1.0, 0.0, 1.0]))
-
-    imprint = _imprint(relief, slipperiness, c)
-    elevation, east, north = (np.zeros(shape) for _ in range(3))
-    for node, turned in enumerate((-1.0, 0.0, 1.0)):
-        towards = direction + turned * np.radians(c.direction_swing)
-        for ratio, slip_weight in zip(c.slip_ratios, slip_weights, strict=True):
-            weight = slip_weight * turn_weights[node]
-            rise, along, across = imprint(towards, ratio)
-            elevation += weight * rise
-            east += weight * (along * np.cos(towards) - across * np.sin(towards))
-            north += weight * (along * np.sin(towards) + across * np.cos(towards))
-    towards = direction + turn * np.radians(c.direction_swing)
-    speed = c.deformation_speed * (1 + np.exp(slip))
-    east += speed * np.cos(towards)
-    north += speed * np.sin(towards)
+    slip = np.interp(_slow_field(shape, c, random), [-1, 1], log_slip[[0, -1]])
+    turn = _slow_field(shape, c, random)
+    elevation, east, north = _flow_over(relief, slipperiness, slip, turn, direction, c)
+    accumulation = 200 + 60 * self_affine(shape, spacing, c.slow_wavelength, 3.0, random)
 
     xmin, ymin = origin
     bounds = (xmin, ymin, xmin + c.extent, ymin + c.extent)
@@ -326,14 +328,11 @@ def make_glacier(
     cut = slice(0, cells)
     bed = plane - c.thickness + relief[cut, cut]
     surface = plane + elevation[cut, cut]
-
-    accumulation = 200 + 60 * self_affine(shape, spacing, c.slow_wavelength, 3.0, random)
+    noisy = surface + c.surface_noise * random.standard_normal(bed.shape)
     fields = {
         "bed": field_on_grid(bed, x, y, "m"),
         "true_surface": field_on_grid(surface, x, y, "m"),
-        "surface": field_on_grid(
-            surface + c.surface_noise * random.standard_normal(bed.shape), x, y, "m"
-        ),
+        "surface": field_on_grid(noisy, x, y, "m"),
         "accumulation": _coarsen(field_on_grid(accumulation[cut, cut], x, y, "kg m-2 a-1"), 1_000),
     }
     for component, values in (("vx", east), ("vy", north)):
@@ -342,12 +341,46 @@ def make_glacier(
     return Glacier(name, bounds, direction, fields)
 
 
+def _slow_field(shape: tuple[int, int], c: Configuration, random: np.random.Generator) -> Array:
+    """Return a random field between -1 and 1 that varies over the slow wavelength."""
+    return np.tanh(self_affine(shape, c.grid_spacing, c.slow_wavelength, 3.0, random))
+
+
+def _flow_over(
+    relief: Array, slipperiness: Array, slip: Array, turn: Array, direction: float, c: Configuration
+) -> tuple[Array, Array, Array]:
+    """Return the surface elevation (m) and eastward and northward velocity (m/yr) over a bed.
+
+    The response is solved for the slip ratios of the configuration and three directions of flow,
+    and blended by ``slip`` (logarithm of the slip ratio) and ``turn`` (from the mean direction,
+    in units of its swing).
+    """
+    turns = np.array([-1.0, 0.0, 1.0])
+    slip_weights = _hat_weights(slip, np.log(c.slip_ratios))
+    turn_weights = _hat_weights(turn, turns)
+    imprint = _imprint(relief, slipperiness, c)
+    elevation, east, north = (np.zeros(relief.shape) for _ in range(3))
+    for turned, turn_weight in zip(turns, turn_weights, strict=True):
+        towards = direction + turned * np.radians(c.direction_swing)
+        for ratio, slip_weight in zip(c.slip_ratios, slip_weights, strict=True):
+            weight = slip_weight * turn_weight
+            rise, along, across = imprint(towards, ratio)
+            elevation += weight * rise
+            east += weight * (along * np.cos(towards) - across * np.sin(towards))
+            north += weight * (along * np.sin(towards) + across * np.cos(towards))
+    heading = direction + turn * np.radians(c.direction_swing)
+    speed = c.deformation_speed * (1 + np.exp(slip))
+    east += speed * np.cos(heading)
+    north += speed * np.sin(heading)
+    return elevation, east, north
+
+
 def _imprint(
     relief: Array, slipperiness: Array, c: Configuration
 ) -> Callable[[float, float], list[Array]]:
-    """What the bed causes, as a function of the direction of flow (radians) and the slip ratio.
+    """Return the imprint of the bed as a function of flow direction (radians) and slip ratio.
 
-    That gives surface elevation (m), and velocity along and across flow (m/yr).
+    The function returns surface elevation (m), and velocity along and across flow (m/yr).
     """
     rows, columns = relief.shape
     to_metres = 2 * np.pi * c.thickness
@@ -362,18 +395,18 @@ def _imprint(
     bed, slippery = fft.rfft2(relief)[solved], fft.rfft2(slipperiness)[solved]
     units = (c.thickness, c.deformation_speed, c.deformation_speed)
 
-    def caused(towards: float, slip_ratio: float) -> list[Array]:
+    def imprint(towards: float, slip_ratio: float) -> list[Array]:
         along = kx * np.cos(towards) + ky * np.sin(towards)
         across = ky * np.cos(towards) - kx * np.sin(towards)
-        answers = zip(units, *response(along, across, slip_ratio, c.surface_slope), strict=True)
+        responses = zip(units, *response(along, across, slip_ratio, c.surface_slope), strict=True)
         fields = []
-        for unit, to_bed, to_slipperiness in answers:
+        for unit, to_bed, to_slipperiness in responses:
             spectrum = np.zeros(length.shape, complex)
             spectrum[solved] = unit * (to_bed * bed / c.thickness + to_slipperiness * slippery)
             fields.append(fft.irfft2(spectrum, relief.shape))
         return fields
 
-    return caused
+    return imprint
 
 
 def _hat_weights(values: Array, nodes: Array) -> list[Array]:

@@ -1,7 +1,6 @@
 """Publish made-up glaciers as a repository: a registry, pipelines and raw files.
 
-The URLs of the registry are ``file:``, so that the code that reads the real surveys reads
-these too.
+The registry's URLs are ``file:`` URLs, so that the same code reads the real surveys and these.
 """
 
 from __future__ import annotations
@@ -37,24 +36,26 @@ logger = logging.getLogger(__name__)
 def write_repository(
     folder: Path, seed: int, configuration: Configuration | None = None
 ) -> dict[str, Glacier]:
-    """Make the glaciers, survey them, and write all of it as a repository of its own.
+    """Make the glaciers, survey them, and publish them as a repository of their own.
 
     The folder then holds ``data_list.yml``, ``highres/*.json`` and, under ``published/``, the
-    files to which the registry's ``file:`` URLs lead: raw surveys, and rasters of prior, surface,
-    velocity and accumulation that span all glaciers. The raw files lie nowhere else: they have
-    to be fetched.
+    files that the registry's ``file:`` URLs point to: raw surveys, and rasters of prior, surface,
+    velocity and accumulation that span all glaciers. The raw files are nowhere else: they must be
+    fetched.
 
     Parameters
     ----------
     folder
-        Created where it does not exist; made-up glaciers that are there already are replaced.
+        Folder to write; created if missing. Made-up glaciers of an earlier run are replaced.
     seed
-        Another seed gives other glaciers.
+        Seed of the glaciers and of their surveys.
+    configuration
+        Properties of the glaciers and surveys; by default those of :class:`Configuration`.
 
     Returns
     -------
     dict
-        The glaciers by the citekey of their survey, with the beds that nobody knows.
+        The glaciers, true beds included, by the citekey of their survey.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def _make_room(folder: Path) -> None:
 
 
 def _around(glaciers: Iterable[Glacier]) -> list[float]:
-    """Box around glaciers, as the registry states it."""
+    """Return the bounds of all glaciers together, as the registry lists them."""
     edges = np.array([glacier.bounds for glacier in glaciers])
     return [*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()]
 
@@ -164,29 +165,12 @@ def _write_pipeline(folder: Path, name: str, recipe: str, pattern: str) -> None:
 def _write_rasters(
     glaciers: Iterable[Glacier], priors: list[xr.DataArray], published: Path
 ) -> list[dict[str, Any]]:
-    """Write the products that span all glaciers; return their registry entries."""
-
-    def mosaic(fields: list[xr.DataArray], name: str, datum: str | None) -> xr.DataArray:
-        merged = xr.combine_by_coords([field.rename(name) for field in fields], join="outer")
-        array = merged[name] if isinstance(merged, xr.Dataset) else merged
-        spacing = float(fields[0].x[1] - fields[0].x[0])
-        array = array.reindex(  # cells between the glaciers, and rows from north to south
-            x=np.arange(float(array.x.min()), float(array.x.max()) + spacing / 2, spacing),
-            y=np.arange(float(array.y.max()), float(array.y.min()) - spacing / 2, -spacing),
-            method="nearest",
-            tolerance=spacing / 4,
-        ).astype("float32")
-        array.attrs = {"units": fields[0].attrs["units"]}
-        if datum:
-            array.attrs["vertical_datum"] = datum
-        placed: xr.DataArray = array.rio.write_crs(CRS)
-        return placed
-
+    """Write the rasters that span all glaciers; return their registry entries."""
     made = list(glaciers)
-    prior = mosaic(priors, "bed", "ellipsoid")
-    surface = mosaic([g.fields["surface"] for g in made], "surface", "ellipsoid")
-    accumulation = mosaic([g.fields["accumulation"] for g in made], "accumulation", None)
-    velocity = xr.Dataset({v: mosaic([g.fields[v] for g in made], v, None) for v in ("vx", "vy")})
+    prior = _mosaic(priors, "bed", "ellipsoid")
+    surface = _mosaic([g.fields["surface"] for g in made], "surface", "ellipsoid")
+    accumulation = _mosaic([g.fields["accumulation"] for g in made], "accumulation", None)
+    velocity = xr.Dataset({v: _mosaic([g.fields[v] for g in made], v, None) for v in ("vx", "vy")})
     rasters.write_geotiff(prior, published / "MadeUpPrior.tif")
     rasters.write_geotiff(surface, published / "MadeUpSurface.tif")
     rasters.write_geotiff(accumulation, published / "MadeUpAccumulation.tif")
@@ -228,8 +212,26 @@ def _write_rasters(
     ]
 
 
+def _mosaic(fields: list[xr.DataArray], name: str, datum: str | None) -> xr.DataArray:
+    """Join the fields of all glaciers into one raster, north up, NaN between the glaciers."""
+    merged = xr.combine_by_coords([field.rename(name) for field in fields], join="outer")
+    array = merged[name] if isinstance(merged, xr.Dataset) else merged
+    spacing = float(fields[0].x[1] - fields[0].x[0])
+    array = array.reindex(
+        x=np.arange(float(array.x.min()), float(array.x.max()) + spacing / 2, spacing),
+        y=np.arange(float(array.y.max()), float(array.y.min()) - spacing / 2, -spacing),
+        method="nearest",
+        tolerance=spacing / 4,
+    ).astype("float32")
+    array.attrs = {"units": fields[0].attrs["units"]}
+    if datum:
+        array.attrs["vertical_datum"] = datum
+    placed: xr.DataArray = array.rio.write_crs(CRS)
+    return placed
+
+
 def _entry(citekey: str, folder: str, files: list[Path], **fields: Any) -> dict[str, Any]:
-    """Registry entry of published files, with the checksums that they have."""
+    """Return the registry entry of published files, with their checksums."""
     return {
         "citekey": citekey,
         "title": f"{citekey}: made up, not observed",

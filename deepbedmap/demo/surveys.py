@@ -38,16 +38,23 @@ def fly(
 
     Parameters
     ----------
+    glacier
+        The glacier to survey.
     spacing, tie_spacing
-        Distance of the lines, which run along x, and of ties across them (None: no ties).
+        Distance (m) between the lines, which run along x, and between the tie lines across them
+        (None: no tie lines).
+    random
+        Source of the noise, of the gaps and of the repeated records.
+    configuration
+        Properties of the survey; by default those of :class:`Configuration`.
 
     Returns
     -------
     DataFrame
         ``line`` (int), ``seconds`` (since take-off), ``x``, ``y`` (EPSG:3031), ``surface`` and
-        ``bed`` (m; the bed is NaN where the radar lost it). Every fifth line has a gap of
-        kilometres without records, one pick in five hundred has no bed, some records stand
-        twice, and the bed nearest to sea level is exactly 0 m.
+        ``bed`` (m; NaN where the radar did not detect the bed). Every fifth line has a gap of
+        one to three kilometres, one pick in five hundred has no bed, two records of each line are
+        repeated, and the bed closest to sea level is exactly 0 m.
     """
     c = configuration or Configuration()
     xmin, ymin, xmax, ymax = glacier.bounds
@@ -70,7 +77,7 @@ def fly(
             start = int(random.integers(0, x.size - length))
             kept[start : start + length] = False
         index = np.flatnonzero(kept)
-        index = np.sort(np.append(index, random.choice(index, 2)))  # two records stand twice
+        index = np.sort(np.append(index, random.choice(index, 2)))  # two repeated records
         lines.append(
             pd.DataFrame(
                 {
@@ -91,12 +98,12 @@ def fly(
 
 
 def _stations(first: float, last: float, spacing: float) -> Array:
-    """Evenly spaced from first to last, both included, as near to the spacing as that allows."""
+    """Return evenly spaced stations from first to last, as close to the spacing as possible."""
     return np.linspace(first, last, round((last - first) / spacing) + 1)
 
 
 def _at(field: xr.DataArray, picks: pd.DataFrame) -> Array:
-    """Field at picks by cubic splines."""
+    """Interpolate a field at the picks by cubic splines."""
     spacing = float(field.x[1] - field.x[0])
     rows = (picks["y"].to_numpy() - float(field.y[0])) / spacing
     columns = (picks["x"].to_numpy() - float(field.x[0])) / spacing
@@ -107,11 +114,20 @@ def _at(field: xr.DataArray, picks: pd.DataFrame) -> Array:
 def make_prior(
     picks: pd.DataFrame, bounds: Bounds, configuration: Configuration | None = None
 ) -> xr.DataArray:
-    """Low-resolution bed from sparse lines, as Bedmap2's interpolation gave it.
+    """Grid a low-resolution bed from sparse lines, much as Bedmap2 did.
 
-    Bedmap2 used a spline that minimises curvature and tension together (ANUDEM), and so does
-    :func:`deepbedmap.grids.grid_points`. It gridded ice thickness and subtracted it from a
-    surface; here the bed itself is gridded, so that no surface stands in the prior.
+    Bedmap2 used a spline that minimises curvature and tension together (ANUDEM), as does
+    :func:`deepbedmap.grids.grid_points`. Bedmap2 gridded ice thickness and subtracted it from the
+    surface; here the bed itself is gridded, so that the prior holds nothing of the surface.
+
+    Parameters
+    ----------
+    picks
+        Table with columns ``x``, ``y`` and ``bed``, as :func:`fly` returns it.
+    bounds
+        Bounds of the prior, EPSG:3031 metres.
+    configuration
+        States the cell size; by default that of :class:`Configuration`.
 
     Returns
     -------
@@ -120,15 +136,15 @@ def make_prior(
     """
     c = configuration or Configuration()
     everywhere = math.ceil(2 * c.extent / c.prior_spacing)
-    known = picks.dropna(subset="bed").rename(columns={"bed": "z"})
-    grid = grids.grid_points(known, spacing=c.prior_spacing, max_gap=everywhere, region=bounds)
+    measured = picks.dropna(subset="bed").rename(columns={"bed": "z"})
+    grid = grids.grid_points(measured, spacing=c.prior_spacing, max_gap=everywhere, region=bounds)
     return field_on_grid(grid.to_numpy(), grid["x"].to_numpy(), grid["y"].to_numpy(), "m")
 
 
 def write_cresis(picks: pd.DataFrame, path: Path) -> None:
     """Write picks as a CReSIS ``csv_good`` file: degrees, and depths below the aircraft.
 
-    The year is that with which the file's name begins.
+    The file's name begins with the year of the survey.
     """
     date = f"{path.name[:4]}1115"
     longitude, latitude = _degrees(picks)
@@ -152,7 +168,7 @@ def write_cresis(picks: pd.DataFrame, path: Path) -> None:
 
 
 def write_wise(picks: pd.DataFrame, path: Path) -> None:
-    """Write picks as the WISE-ISODYN archive: a header of 11 lines, names among the numbers."""
+    """Write picks as the WISE-ISODYN archive: 11 header lines, text among the numeric columns."""
     longitude, latitude = _degrees(picks)
     flight = picks["line"].floordiv(10).map("W{:02d}".format)
     time = pd.to_timedelta(30_000 + picks["seconds"], unit="s")
@@ -189,7 +205,7 @@ def write_wise(picks: pd.DataFrame, path: Path) -> None:
 
 
 def write_pine_island(picks: pd.DataFrame, path: Path) -> None:
-    """Write picks as a Pine Island or iSTAR file: tabs, thickness with and without firn."""
+    """Write picks as a Pine Island or iSTAR file: tabs, thickness with and without firn air."""
     corrected = (picks["surface"] - picks["bed"]).round(2)
     columns = {
         "x": picks["x"].round(2),
@@ -205,8 +221,22 @@ def write_pine_island(picks: pd.DataFrame, path: Path) -> None:
 
 
 def write_carlson(picks: pd.DataFrame, path: Path) -> None:
-    """Write picks as the Carlson Inlet file: x, y and bed, and nothing else."""
+    """Write picks as the Carlson Inlet file: x, y and bed only."""
     picks[["x", "y", "bed"]].round(2).dropna().to_csv(path, index=False)
+
+
+def within(picks: pd.DataFrame, bounds: Bounds) -> pd.DataFrame:
+    """Return the picks in a box.
+
+    Parameters
+    ----------
+    picks
+        Table with columns ``x`` and ``y``.
+    bounds
+        (xmin, ymin, xmax, ymax), in the CRS of the picks; edges count as inside.
+    """
+    xmin, ymin, xmax, ymax = bounds
+    return picks[picks["x"].between(xmin, xmax) & picks["y"].between(ymin, ymax)]
 
 
 def _degrees(picks: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
@@ -222,13 +252,17 @@ class Survey:
     Parameters
     ----------
     citekey
-        Its entry in the registry.
+        Entry in the registry.
     role
-        What its picks are for: ``"training"``, ``"validation"`` or ``"test"``.
+        What the picks are used for: ``"training"``, ``"validation"`` or ``"test"``.
     recipe
-        The pipeline of the real survey whose layout its files have.
+        Pipeline of the real survey whose file layout is used.
+    pattern
+        Glob that matches the files once they are unpacked.
     files
-        The names of its files, among which its lines are shared out; their glob is ``pattern``.
+        Names of the files, among which the lines are divided.
+    write
+        Function that writes picks in the layout of the real survey.
     """
 
     citekey: str
@@ -240,7 +274,7 @@ class Survey:
 
     @property
     def pipeline(self) -> str:
-        """Name of its pipeline file."""
+        """Name of the survey's pipeline file."""
         return f"{self.citekey}.json"
 
 
@@ -294,7 +328,7 @@ SURVEYS = (
         write_cresis,
     ),
 )
-"""One detailed survey a glacier; the last gave no training data."""
+"""One detailed survey per glacier; the last one is held out for scoring."""
 
 RECONNAISSANCE = "MadeUpReconnaissance"
-"""The survey of sparse lines over all glaciers, of which the prior is made."""
+"""The survey of sparse lines over all glaciers, from which the prior is gridded."""

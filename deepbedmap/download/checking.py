@@ -16,6 +16,7 @@ from deepbedmap.download.choosing import choose_files, data_folder
 from deepbedmap.download.progress import Bars
 from deepbedmap.download.receipts import FOLDER, Receipt
 from deepbedmap.download.workers import run_all
+from deepbedmap.errors import WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -95,7 +96,7 @@ def verify(
         As of :func:`fetch`.
     """
     if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, not {jobs}")
+        raise WrongCallError(f"jobs must be at least 1, not {jobs}")
     registry = registries.load() if registry is None else registry
     folders = sorted({dataset.folder for dataset in registry})
     names = [names] if isinstance(names, str) else [*names]

@@ -15,7 +15,13 @@ from deepbedmap import repository
 from deepbedmap.download.archives import is_archive
 from deepbedmap.download.receipts import FOLDER, Receipt
 from deepbedmap.download.workers import raise_faults
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
+from deepbedmap.errors import (
+    Fault,
+    InvalidDataError,
+    MissingDataError,
+    WrongCallError,
+    did_you_mean,
+)
 from deepbedmap.files.checksums import sha256_of
 
 if TYPE_CHECKING:
@@ -145,7 +151,7 @@ def choose_files(
     registry = registries.load() if registry is None else registry
     names = [names] if isinstance(names, str) else [*names]
     if not names and bounds is None:
-        raise ValueError("name what to fetch (a citekey, a file, a folder), or give bounds")
+        raise WrongCallError("name what to fetch (a citekey, a file, a folder), or give bounds")
     folders = {dataset.folder for dataset in registry}
     chosen: list[WantedFile] = []
     groups: list[Dataset] = [] if names else [*registry]

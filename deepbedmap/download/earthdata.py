@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import requests
 
 from deepbedmap.errors import DownloadError, MissingDataError
-from deepbedmap.registry.records import LOGIN as LOGIN
+from deepbedmap.extras import required_extra
+from deepbedmap.registry.records import LOGIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,19 +71,16 @@ def session() -> requests.Session:
 
     Raises
     ------
+    MissingExtraError
+        earthaccess is not installed.
     MissingDataError
-        earthaccess is not installed, or there is no login; the message says what to do.
+        There is no login; the message says what to do.
     DownloadError
         The login is refused, or there is no connection. No message has any of the login.
     """
-    try:
+    with required_extra("earthdata"):
         import earthaccess
         from earthaccess.exceptions import LoginAttemptFailure, LoginStrategyUnavailable
-    except ImportError as error:
-        raise MissingDataError(
-            "files of NASA's Earthdata need the package earthaccess: "
-            "pip install 'deepbedmap[earthdata]'"
-        ) from error
     asked = sys.stdin is not None and sys.stdin.isatty()
     for strategy in ("environment", "netrc", *(("interactive",) if asked else ())):
         try:

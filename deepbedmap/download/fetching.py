@@ -15,7 +15,7 @@ from deepbedmap.download.progress import Bars
 from deepbedmap.download.receipts import Receipt, now
 from deepbedmap.download.transfers import ResumingDownloader
 from deepbedmap.download.workers import raise_faults, run_all
-from deepbedmap.errors import DownloadError, MissingDataError
+from deepbedmap.errors import DownloadError, MissingDataError, WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -109,11 +109,11 @@ def fetch(
     """
     for name, value in (("jobs", jobs), ("per_host", per_host)):
         if value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
+            raise WrongCallError(f"{name} must be at least 1, not {value}")
     if not 0 < timeout < math.inf:
-        raise ValueError(f"timeout must be a number of seconds above 0, not {timeout}")
+        raise WrongCallError(f"timeout must be a number of seconds above 0, not {timeout}")
     if again and offline:
-        raise ValueError("again: nothing is fetched again offline")
+        raise WrongCallError("again: nothing is fetched again offline")
     wanted, left_out = choose_files(citekeys, bounds, registry, data_dir)
     shared = ResumingDownloader(timeout=timeout, per_host=per_host)
     with Bars(progress, shared.stop) as bars:

@@ -26,6 +26,7 @@ from deepbedmap.download.partial import Notes, discard, keep, part_of
 from deepbedmap.download.receipts import Receipt, now, path_of
 from deepbedmap.download.workers import raise_faults
 from deepbedmap.errors import DeepBedMapError, DownloadError, MissingDataError
+from deepbedmap.registry.records import LOGIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +164,7 @@ class Installation:
                 return type(error)(f"{item.dataset.citekey}: {error}")
         advice = "" if item.file.url else f"; {item.dataset.how_to_ask(item.file.filename)}"
         if item.file.access == "earthdata" and self._login is None:
-            advice = f"; a login of NASA's Earthdata is needed (https://{earthdata.LOGIN})"
+            advice = f"; a login of NASA's Earthdata is needed (https://{LOGIN})"
         return DownloadError(f"{item.target}: {'; '.join(map(str, errors))}{advice}")
 
     def _take(

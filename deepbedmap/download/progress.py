@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from deepbedmap.errors import DownloadError
+from deepbedmap.progress import shows_bars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +37,7 @@ class Bars:
             TransferSpeedColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not (progress and console.is_terminal),
+            disable=not (progress and shows_bars(console)),
         )
         self._stop = stop
         self._guard = threading.Lock()

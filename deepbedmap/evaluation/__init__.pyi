@@ -5,6 +5,8 @@ from .ensembles import score_ensemble as score_ensemble
 from .evaluating import evaluate as evaluate
 from .flight_lines import with_lines as with_lines
 from .flux import mass_residual as mass_residual
+from .from_files import Evaluation as Evaluation
+from .from_files import evaluate_files as evaluate_files
 from .leaks import BUFFER as BUFFER
 from .leaks import Leak as Leak
 from .leaks import distance_to as distance_to
@@ -46,6 +48,7 @@ __all__ = [
     "BUFFER",
     "CLASSES",
     "EnsembleScores",
+    "Evaluation",
     "Interval",
     "Leak",
     "MassStatistics",
@@ -64,6 +67,7 @@ __all__ = [
     "conserve",
     "distance_to",
     "evaluate",
+    "evaluate_files",
     "find_leak",
     "mass_residual",
     "mass_statistics",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
 from deepbedmap.evaluation.sampling import open_bed, places_of, sample_bed
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def open_beds(
         beds["gridding"] = Bed(grid, grid, "linear")
     for name, given in (baselines or {}).items():
         if name in beds or name == "picks":
-            raise ValueError(f"baselines: expected another name than {name!r}")
+            raise WrongCallError(f"baselines: expected another name than {name!r}")
         beds[name] = Bed.open(given, registry)
     return beds
 

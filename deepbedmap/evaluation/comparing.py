@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.evaluation.common_datum import Bed, Place, open_beds, with_stated_datum
 from deepbedmap.evaluation.ensembles import score_ensemble
 from deepbedmap.evaluation.evaluating import score_at
@@ -198,7 +198,9 @@ def compare(
     gridding = training.picks if gridding is None else gridding
     beds = open_beds(dems[0], points, prior, gridding, baselines, registry)
     if unknown := set(told) - set(beds):
-        raise ValueError(f"datums: expected names of {', '.join(beds)} or picks, found {unknown}")
+        raise WrongCallError(
+            f"datums: expected names of {', '.join(beds)} or picks, found {unknown}"
+        )
 
     place = Place.of(points, beds["dem"], told.get("dem"), geoids)
     sampled = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbedmap.errors import WrongCallError
 from deepbedmap.evaluation.scoring import slices_of_picks
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def score_ensemble(members: npt.ArrayLike, z: npt.ArrayLike) -> EnsembleScores:
     members, z = np.asarray(members, np.float64), np.asarray(z, np.float64)
     m, n = members.shape
     if not m or not n:
-        raise ValueError(f"expected some members and picks, found {m} and {n}")
+        raise WrongCallError(f"expected some members and picks, found {m} and {n}")
     rank = 2 * np.arange(m)[:, None] - (m - 1)
     distance = pairs = inside = 0.0
     variance, squared = np.empty(n), np.empty(n)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyproj
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,9 +117,11 @@ def mass_residual(
     from deepbedmap import rasters
 
     if not 0 < gamma <= 1:
-        raise ValueError(f"gamma is more than 0 and at most 1, and not {gamma}")
+        raise WrongCallError(f"gamma is more than 0 and at most 1, and not {gamma}")
     if rasters.band_count(velocity) != 2:
-        raise ValueError(f"a velocity has 2 bands, along x and y, not dimensions {velocity.dims}")
+        raise WrongCallError(
+            f"a velocity has 2 bands, along x and y, not dimensions {velocity.dims}"
+        )
     cells = rasters.north_up(thickness)
     require_polar(cells)
     cells = cells if cells.chunks else cells.chunk()

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbedmap.errors import WrongCallError
 from deepbedmap.evaluation.trainings import require_crs_of_picks
+from deepbedmap.extras import required_extra
 
 if TYPE_CHECKING:
     from typing import Any
@@ -74,7 +76,7 @@ def find_leak(points: pd.DataFrame, training: Training, buffer: float = BUFFER) 
         The training is in another CRS.
     """
     if buffer < 0:
-        raise ValueError(f"buffer {buffer} must not be negative")
+        raise WrongCallError(f"buffer {buffer} must not be negative")
     x, y = (points[axis].to_numpy(np.float64) for axis in "xy")
     if training.footprints is not None and len(training.footprints):
         import shapely
@@ -107,7 +109,8 @@ def distance_to(points: pd.DataFrame, picks: pd.DataFrame) -> np.ndarray[Any, np
     >>> distance_to(pd.DataFrame({"x": [0.0], "y": [4.0]}), pd.DataFrame({"x": [3.0], "y": [0.0]}))
     array([5.])
     """
-    from scipy.spatial import cKDTree
+    with required_extra("grid"):
+        from scipy.spatial import cKDTree
 
     tree = cKDTree(picks[["x", "y"]].to_numpy(np.float64), balanced_tree=False, compact_nodes=False)
     places = points[["x", "y"]].to_numpy(np.float64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.evaluation.flux import mass_residual, require_polar
 from deepbedmap.evaluation.sampling import open_bed
 
@@ -67,10 +67,12 @@ def bed_residual(
     from deepbedmap import products, rasters
 
     if rasters.band_count(velocity) != 2:
-        raise ValueError(f"a velocity has 2 bands, along x and y, not dimensions {velocity.dims}")
+        raise WrongCallError(
+            f"a velocity has 2 bands, along x and y, not dimensions {velocity.dims}"
+        )
     for name, raster in (("surface", surface), ("balance", balance)):
         if rasters.band_count(raster) != 1:
-            raise ValueError(f"a {name} has 1 band, not dimensions {raster.dims}")
+            raise WrongCallError(f"a {name} has 1 band, not dimensions {raster.dims}")
     rasters.require_same_reference(bed, surface)
     bed = rasters.north_up(bed)
     require_polar(bed)

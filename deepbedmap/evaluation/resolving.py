@@ -63,6 +63,7 @@ def resolution(picks: pd.DataFrame, threshold: float = COHERENCE) -> Resolution:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import pandas as pd
     >>> x = 250.0 * np.arange(1000)
     >>> truth = np.random.default_rng(0).normal(0, 10, 1000)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbedmap.errors import WrongCallError
 from deepbedmap.points.roughness import STRETCH, roughness_along
 
 if TYPE_CHECKING:
@@ -98,9 +99,9 @@ def roughness_map(grid: xr.DataArray, size: int = 5) -> xr.DataArray:
     import dask.array
 
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"the window has an odd number of cells a side, not {size}")
+        raise WrongCallError(f"the window has an odd number of cells a side, not {size}")
     if set(grid.dims) != {"y", "x"}:
-        raise ValueError(f"expected dimensions (y, x), found {grid.dims}")
+        raise WrongCallError(f"expected dimensions (y, x), found {grid.dims}")
     if grid.chunks is None:
         margin = size // 2
         values = _deviation(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.extras import required_extra
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -124,7 +125,8 @@ def bands_of(raster: xr.DataArray) -> list[xr.DataArray]:
 def _layers(path: Path) -> set[str]:
     """Names of the variables of a NetCDF or Zarr product; none of other files."""
     if path.is_dir():
-        import zarr
+        with required_extra("grid"):
+            import zarr
 
         try:
             return {name for name, _ in zarr.open_group(path, mode="r").arrays()}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from deepbedmap.errors import WrongCallError
 from deepbedmap.evaluation.flight_lines import numbered
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def score(
     """
     z = np.asarray(z, np.float64)
     if not z.size:
-        raise ValueError("there are no picks to score at")
+        raise WrongCallError("there are no picks to score at")
     line, names = None, None
     if lines is not None:
         line, names = numbered(np.asarray(lines))
@@ -330,7 +331,7 @@ def _stratified(
     seed: int,
 ) -> list[Stratum]:
     if name not in CLASSES:
-        raise ValueError(f"strata: expected some of {', '.join(CLASSES)}, found {name!r}")
+        raise WrongCallError(f"strata: expected some of {', '.join(CLASSES)}, found {name!r}")
     strata = []
     for low, high, chosen in _classes(values, CLASSES[name]):
         picks = int(chosen.sum())

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
+from deepbedmap.extras import required_extra
 from deepbedmap.points.picks import LINE_GAP
 from deepbedmap.points.tracks import even_samples
 
@@ -73,7 +74,7 @@ class Spectra:
         1973, doi 10.1109/TAU.1973.1162496). One where there is a single window.
         """
         if not 0 < confidence < 1:
-            raise ValueError(f"a confidence is between 0 and 1, and not {confidence}")
+            raise WrongCallError(f"a confidence is between 0 and 1, and not {confidence}")
         if self.independent <= 1:
             return 1.0
         return float(1 - (1 - confidence) ** (1 / (self.independent - 1)))
@@ -96,7 +97,9 @@ class Spectra:
             that or less. None where the longest is incoherent already.
         """
         if not 0 < threshold < 1:
-            raise ValueError(f"a threshold of coherence is between 0 and 1, and not {threshold}")
+            raise WrongCallError(
+                f"a threshold of coherence is between 0 and 1, and not {threshold}"
+            )
         above = self.coherence - max(threshold, self.significance())
         below = np.flatnonzero(above <= 0)
         if below.size == 0:
@@ -154,10 +157,13 @@ def spectra(
     >>> found.windows, round(found.significance(), 2), found.resolved_wavelength()
     (19, 0.16, 500.0)
     """
-    from scipy import signal
+    with required_extra("grid"):
+        from scipy import signal
 
     if not (spacing > 0 and window / spacing >= 8):
-        raise ValueError(f"a window has 8 samples or more, and not {window:g} m / {spacing:g} m")
+        raise WrongCallError(
+            f"a window has 8 samples or more, and not {window:g} m / {spacing:g} m"
+        )
     samples = 2 * round(window / spacing / 2)
     hop = samples // 2
     taper = signal.get_window("hann", samples)

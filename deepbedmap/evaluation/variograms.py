@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.evaluation.spectral import SPACING
+from deepbedmap.extras import required_extra
 from deepbedmap.points.picks import LINE_GAP
 from deepbedmap.points.tracks import even_samples, tracks
 
@@ -79,10 +80,11 @@ class Variogram:
         InvalidDataError
             There are fewer than 4 lags.
         """
-        from scipy import optimize
+        with required_extra("grid"):
+            from scipy import optimize
 
         if model not in ("exponential", "spherical"):
-            raise ValueError(f"a model is exponential or spherical, not {model!r}")
+            raise WrongCallError(f"a model is exponential or spherical, not {model!r}")
         if self.lag.size < 4:
             raise InvalidDataError(
                 Fault(
@@ -145,7 +147,7 @@ def variogram_along(
         As :func:`deepbedmap.points.tracks.tracks`; or all picks stand alone.
     """
     if not longest >= spacing > 0:
-        raise ValueError(f"the longest lag, {longest:g} m, is shorter than {spacing:g} m")
+        raise WrongCallError(f"the longest lag, {longest:g} m, is shorter than {spacing:g} m")
     lags = int(longest / spacing)
     squares, pairs = np.zeros(lags), np.zeros(lags, np.int64)
     for part in even_samples(picks, ("z", "grid"), spacing, max_gap):
@@ -191,10 +193,11 @@ def variogram_around(
     InvalidDataError
         As :func:`deepbedmap.points.tracks.tracks`; or all picks stand alone.
     """
-    from scipy.spatial import cKDTree
+    with required_extra("grid"):
+        from scipy.spatial import cKDTree
 
     if not longest >= spacing > 0:
-        raise ValueError(f"the longest lag, {longest:g} m, is shorter than {spacing:g} m")
+        raise WrongCallError(f"the longest lag, {longest:g} m, is shorter than {spacing:g} m")
     row = tracks(picks, ("z", "grid")).row
     places = picks[["x", "y"]].to_numpy(np.float64)[row]
     residual = (picks["grid"] - picks["z"]).to_numpy(np.float64)[row]

@@ -1,4 +1,4 @@
-"""Rasters and picks made ready to be drawn: as fine as paper shows, in kilometres."""
+"""Prepare rasters for figures: coarsened to the resolution of print, in kilometres."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import xarray as xr
 from pyproj import CRS, Transformer
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.places import CRS as POLAR
 
 logger = logging.getLogger(__name__)
 
 MOST = 900
-"""Cells a side of what is drawn, at most."""
+"""Maximum number of cells along each side of a drawn raster."""
 
-_CACHE = 128 * 2**20  # bytes of blocks that GDAL keeps meanwhile
-_AT_ONCE = 2**22  # cells of a raster that are read at once
-_LONGEST = 4.0  # times its width that a map is high, or the other way about
+_CACHE = 128 * 2**20  # bytes of blocks that GDAL may cache
+_AT_ONCE = 2**22  # number of cells that are read at once
+_LONGEST = 4.0  # maximum ratio of the longer to the shorter side of a map
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Part of the plane that a map shows, W, E, S, N, in thousands of metres or in degrees."""
+    """The region of a map, (W, E, S, N), in kilometres or degrees."""
 
     region: tuple[float, float, float, float]
     unit: str
@@ -37,7 +37,7 @@ class Axes:
 
     @classmethod
     def around(cls, bounds: rasters.Bounds, crs: CRS | None, margin: float = 0) -> Axes:
-        """Axes around bounds in a CRS, with a margin (share of the longer side), never a sliver."""
+        """Return axes around bounds in a CRS, with a margin (fraction of the longer side)."""
         divisor, unit = unit_of(crs)
         xmin, ymin, xmax, ymax = (edge / divisor for edge in bounds)
         longer = max(xmax - xmin, ymax - ymin) or 1.0
@@ -50,13 +50,13 @@ class Axes:
 
     @property
     def ratio(self) -> float:
-        """Height over width."""
+        """Height divided by width."""
         west, east, south, north = self.region
         return (north - south) / (east - west)
 
     @property
     def labels(self) -> tuple[str, str]:
-        """What stands along the axes."""
+        """Labels of the x and y axes."""
         if self.unit == "km":
             return "x (km)", "y (km)"
         return "longitude (degrees)", "latitude (degrees)"
@@ -69,32 +69,32 @@ class Axes:
 
 
 def unit_of(crs: CRS | None) -> tuple[float, str]:
-    """What coordinates are divided by, and the unit that this gives."""
+    """Return the divisor of coordinates in a CRS, and the resulting unit."""
     return (1.0, "degrees") if crs is not None and crs.is_geographic else (1000.0, "km")
 
 
 def coarse(raster: xr.DataArray, most: int = MOST, *, flags: bool = False) -> xr.DataArray:
-    """Average a raster over blocks of cells, until it is as small as a figure needs.
+    """Average a raster over blocks of cells to the resolution of a figure.
 
     Parameters
     ----------
     raster
         ``(y, x)`` in either direction, of any size: it is read strip by strip.
     most
-        Cells a side, at most.
+        Maximum number of cells along each side.
     flags
-        Of each block take its first cell, since flags have no mean.
+        Take the first cell of each block instead of the mean, which flags do not have.
 
     Returns
     -------
     xarray.DataArray
-        float32 (y, x), rows from south to north, NaN where no cell of the block is finite. Its
-        attribute ``bounds`` are the raster's; the last blocks may reach beyond.
+        float32 (y, x), rows from south to north, NaN where no cell of the block is finite. The
+        attribute ``bounds`` holds the raster's bounds; the last blocks may extend beyond them.
 
     Raises
     ------
     InvalidDataError
-        The raster has a single cell, uneven spacing or cells that are not square.
+        The raster has a single cell, irregular spacing or cells that are not square.
 
     Examples
     --------
@@ -117,16 +117,16 @@ def coarse(raster: xr.DataArray, most: int = MOST, *, flags: bool = False) -> xr
             strip = raster.variable[top : top + height].compute(scheduler="threads").to_numpy()
         row = np.arange(top, top + len(strip))
         block = row // step
-        known = _known(strip, raster.rio.nodata)
+        valid = _valid(strip, raster.rio.nodata)
         if flags:
-            known &= (row % step == 0)[:, None] & (np.arange(columns) % step == 0)
-        into = slice(block[0], block[-1] + 1)
-        total[into] += _sums(np.where(known, strip, 0), block, step)
-        count[into] += _sums(known, block, step)
+            valid &= (row % step == 0)[:, None] & (np.arange(columns) % step == 0)
+        blocks = slice(block[0], block[-1] + 1)
+        total[blocks] += _block_sums(np.where(valid, strip, 0), block, step)
+        count[blocks] += _block_sums(valid, block, step)
     with np.errstate(invalid="ignore"):
         values = (total / count).astype(np.float32)[::-1]
     xmin, _, _, ymax = bounds
-    drawn = xr.DataArray(
+    averaged = xr.DataArray(
         values,
         {
             "y": ymax - cell * step * (np.arange(shape[0])[::-1] + 0.5),
@@ -136,35 +136,35 @@ def coarse(raster: xr.DataArray, most: int = MOST, *, flags: bool = False) -> xr
         name=raster.name,
         attrs={**raster.attrs, "bounds": bounds},
     )
-    described: xr.DataArray = drawn if crs is None else drawn.rio.write_crs(crs)
-    return described
+    georeferenced: xr.DataArray = averaged if crs is None else averaged.rio.write_crs(crs)
+    return georeferenced
 
 
-def _known(cells: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
-    known: npt.NDArray[np.bool_] = np.isfinite(cells)
+def _valid(cells: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
+    valid: npt.NDArray[np.bool_] = np.isfinite(cells)
     if nodata is not None:
-        known &= cells != nodata
-    return known
+        valid &= cells != nodata
+    return valid
 
 
-def _sums(
+def _block_sums(
     cells: npt.NDArray[Any], block: npt.NDArray[np.intp], step: int
 ) -> npt.NDArray[np.float64]:
-    """Sums over blocks: of rows by their number, of step columns."""
-    down = np.flatnonzero(np.diff(block, prepend=-1))
-    across = np.arange(0, cells.shape[1], step)
-    rows = np.add.reduceat(cells, down, axis=0, dtype=np.float64)
-    total: npt.NDArray[np.float64] = np.add.reduceat(rows, across, axis=1)
+    """Return sums over blocks of cells; block has the number of the block of each row."""
+    first_rows = np.flatnonzero(np.diff(block, prepend=-1))
+    first_columns = np.arange(0, cells.shape[1], step)
+    rows = np.add.reduceat(cells, first_rows, axis=0, dtype=np.float64)
+    total: npt.NDArray[np.float64] = np.add.reduceat(rows, first_columns, axis=1)
     return total
 
 
 def _of_several_cells(raster: xr.DataArray) -> xr.DataArray:
-    """The raster, with empty cells around a single row or column."""
+    """Return the raster, padded with empty cells if it has a single row or column."""
     raster = raster.squeeze(
         [dim for dim in raster.dims if dim not in ("y", "x") and raster.sizes[dim] == 1], drop=True
     )
     if set(raster.dims) != {"y", "x"}:
-        raise ValueError(f"a map is drawn of dimensions (y, x), not of {raster.dims}")
+        raise WrongCallError(f"a map: expected dimensions (y, x), found {raster.dims}")
     single = [dim for dim in ("y", "x") if raster.sizes[dim] == 1]
     if not single and raster.size:
         return raster
@@ -186,45 +186,56 @@ def _of_several_cells(raster: xr.DataArray) -> xr.DataArray:
 
 
 def in_plot_units(cells: xr.DataArray) -> xr.DataArray:
-    """What :func:`coarse` gives as GMT takes it: plain, in the units of the axes."""
+    """Return the result of :func:`coarse` for GMT: without attributes, in the axes' units."""
     divisor, _ = unit_of(rasters.crs_of(cells))
     plain = xr.DataArray(
         cells.to_numpy(),
         {"y": cells["y"].to_numpy() / divisor, "x": cells["x"].to_numpy() / divisor},
         ("y", "x"),
     )
-    plain.gmt.registration = 1  # pixels
+    plain.gmt.registration = 1  # pixel registration
     return plain
 
 
 def is_polar(crs: CRS | None) -> bool:
-    """Whether a CRS is Antarctic polar stereographic."""
+    """Return whether a CRS is EPSG:3031, Antarctic polar stereographic."""
     return crs is not None and rasters.same_crs(crs, CRS.from_user_input(POLAR))
 
 
 @functools.lru_cache(maxsize=8)
 def coast(what: str, resolution: str) -> npt.NDArray[np.float64]:
-    """Antarctica's grounding line (``"ag"``) or ice front (``"ai"``), of GSHHG.
+    """Return Antarctica's grounding line (``"ag"``) or ice front (``"ai"``) from GSHHG.
+
+    The source is Wessel & Smith (1996), doi:10.1029/96JB00104.
+
+    Parameters
+    ----------
+    what
+        ``"ag"`` or ``"ai"``.
+    resolution
+        Resolution of GSHHG: ``"l"`` low, ``"i"`` intermediate, ``"h"`` high.
 
     Returns
     -------
     numpy.ndarray
-        float64 (n, 2): x, y in kilometres, EPSG:3031, lines parted by NaN; nothing where GSHHG is
-        not there. (Wessel & Smith 1996, doi 10.1029/96JB00104.)
+        float64 (n, 2): x, y in kilometres, EPSG:3031, with NaN between lines; empty if GSHHG is
+        not installed.
     """
     from pygmt.clib import Session
     from pygmt.exceptions import GMTCLibError
     from pygmt.helpers import GMTTempFile
 
-    told = ["-R-180/180/-90/-60", f"-D{resolution}+f", f"-A+{what}", "-W1", "-M", "-Vq"]
+    options = ["-R-180/180/-90/-60", f"-D{resolution}+f", f"-A+{what}", "-W1", "-M", "-Vq"]
     try:
         with Session() as session, GMTTempFile() as file:
-            session.call_module("coast", [*told, f"->{file.name}"])
+            session.call_module("coast", [*options, f"->{file.name}"])
             text = file.read()
     except GMTCLibError:
         text = ""
     if not text.strip():
-        logger.warning("no grounding line is drawn: GMT finds no shorelines (Debian: gmt-gshhg)")
+        logger.warning(
+            "the grounding line is not drawn: GMT has no shorelines (Debian package: gmt-gshhg)"
+        )
         return np.empty((0, 2))
     rows = [
         (np.nan, np.nan) if line.startswith(">") else tuple(map(float, line.split()[:2]))
@@ -233,7 +244,7 @@ def coast(what: str, resolution: str) -> npt.NDArray[np.float64]:
     ]
     longitude, latitude = np.array(rows).T
     to_polar = Transformer.from_crs("OGC:CRS84", POLAR, always_xy=True)
-    known = np.isfinite(longitude)
+    finite = np.isfinite(longitude)
     line = np.full((len(rows), 2), np.nan)
-    line[known] = np.column_stack(to_polar.transform(longitude[known], latitude[known])) / 1000
+    line[finite] = np.column_stack(to_polar.transform(longitude[finite], latitude[finite])) / 1000
     return line

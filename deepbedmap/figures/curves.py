@@ -1,4 +1,4 @@
-"""Curves: errors by size, power by wavelength, losses by epoch."""
+"""Curves: histograms of errors, power by wavelength, losses by epoch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
-from deepbedmap.figures.sheet import COLOURS, counted, drawing
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
+from deepbedmap.figures.scales import COLOURS
+from deepbedmap.figures.sheet import counted, drawing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from deepbedmap.figures.sheet import Sheet
 
 Values = npt.NDArray[np.float64]
-WIDTH = 15.0
+WIDTH = 15.0  # cm
 _BINS = 60
 _LOSSES = ("g_loss", "d_loss")
 _ERRORS = ("train_rmse", "validation_rmse", "bicubic_rmse")
@@ -38,7 +39,7 @@ _NAMES = {
 
 
 def pens_of(names: Iterable[str]) -> dict[str, str]:
-    """A pen for each curve."""
+    """Return a pen for each curve."""
     return {name: f"0.9p,{COLOURS[n % len(COLOURS)]}" for n, name in enumerate(names)}
 
 
@@ -46,37 +47,38 @@ def draw_axes(
     sheet: Sheet,
     region: Sequence[float],
     height: float,
-    across: str | None,
-    up: str,
+    x_label: str | None,
+    y_label: str,
     projection: str | None = None,
     frame: Sequence[str] = ("xaf", "yafg"),
 ) -> dict[str, Any]:
-    """Draw a box from the current origin; return what curves in it are plotted with."""
-    where = {
+    """Draw axes at the current origin; return the region and projection of curves in them."""
+    axes = {
         "region": list(region),
         "projection": projection or f"X{WIDTH}c/{height}c",
     }
     x, y = frame
-    sides = "WSrt" if across else "Wsrt"
-    sheet.figure.basemap(**where, frame=[sides, f"{x}+l{across}" if across else x, f"{y}+l{up}"])
-    return where
+    sides = "WSrt" if x_label else "Wsrt"
+    x_frame = f"{x}+l{x_label}" if x_label else x
+    sheet.figure.basemap(**axes, frame=[sides, x_frame, f"{y}+l{y_label}"])
+    return axes
 
 
-def draw_curve(sheet: Sheet, x: Values, y: Values, pen: str, where: Mapping[str, Any]) -> None:
-    """Draw a curve, with gaps where it is NaN; what stands alone between two is a dot."""
-    known = np.isfinite(y)
-    if not known.any():
+def draw_curve(sheet: Sheet, x: Values, y: Values, pen: str, axes: Mapping[str, Any]) -> None:
+    """Draw a curve with gaps where it is NaN; a value between two gaps is drawn as a dot."""
+    finite = np.isfinite(y)
+    if not finite.any():
         return
-    sheet.figure.plot(x=x, y=y, pen=pen, **where)
-    beside = np.append(False, known[:-1]) | np.append(known[1:], False)
-    alone = known & ~beside
-    if alone.any():
+    sheet.figure.plot(x=x, y=y, pen=pen, **axes)
+    has_neighbour = np.append(False, finite[:-1]) | np.append(finite[1:], False)
+    isolated = finite & ~has_neighbour
+    if isolated.any():
         colour = pen.split(",")[1]
-        sheet.figure.plot(x=x[alone], y=y[alone], style="c0.09c", fill=colour, **where)
+        sheet.figure.plot(x=x[isolated], y=y[isolated], style="c0.09c", fill=colour, **axes)
 
 
 def padded_range(values: Values) -> tuple[float, float]:
-    """Edges around values, which do not touch them."""
+    """Return the range of values with a margin on both sides."""
     low, high = float(values.min()), float(values.max())
     margin = 0.06 * (high - low) or max(1.0, 0.01 * abs(low))
     return low - margin, high + margin
@@ -85,51 +87,56 @@ def padded_range(values: Values) -> tuple[float, float]:
 def error_histogram(
     errors: Mapping[str, npt.ArrayLike], path: str | os.PathLike[str], source: str = ""
 ) -> Path:
-    """Draw how often a bed is off by how much.
+    """Draw a histogram of errors for each bed.
 
     Parameters
     ----------
     errors
-        By bed, bed minus pick (metres); NaN is left out.
+        Bed minus pick (m) by name of the bed, of any shape; NaN is ignored.
     path, source
-        As of :func:`transect`.
+        The same arguments as for :func:`transect`.
+
+    Returns
+    -------
+    pathlib.Path
+        The path of the figure.
 
     Raises
     ------
     InvalidDataError
         No error is finite.
     """
-    known = {name: np.asarray(values, np.float64).ravel() for name, values in errors.items()}
-    known = {name: values[np.isfinite(values)] for name, values in known.items()}
-    known = {name: values for name, values in known.items() if values.size}
-    if not known:
-        raise InvalidDataError(Fault("errors", expected="some finite ones", found="none"))
-    reach = max(float(np.percentile(np.abs(values), 99)) for values in known.values()) or 1.0
-    edges = np.linspace(-reach, reach, _BINS + 1)
+    finite = {name: np.asarray(values, np.float64).ravel() for name, values in errors.items()}
+    finite = {name: values[np.isfinite(values)] for name, values in finite.items()}
+    finite = {name: values for name, values in finite.items() if values.size}
+    if not finite:
+        raise InvalidDataError(Fault("errors", expected="finite values", found="none"))
+    limit = max(float(np.percentile(np.abs(values), 99)) for values in finite.values()) or 1.0
+    edges = np.linspace(-limit, limit, _BINS + 1)
     shares = {
-        name: 100 * np.histogram(values, edges)[0] / values.size for name, values in known.items()
+        name: 100 * np.histogram(values, edges)[0] / values.size for name, values in finite.items()
     }
-    pens = pens_of(known)
-    most = max(float(share.max()) for share in shares.values())
+    pens = pens_of(finite)
+    highest = max(float(share.max()) for share in shares.values())
     with drawing(path, source) as sheet:
-        rows = len(known)
+        rows = len(finite)
         sheet.go(-1.8, -1.6 - 0.42 * rows, WIDTH + 2.1)
         sheet.go(0, 0)
-        where = draw_axes(
+        axes = draw_axes(
             sheet,
-            [-reach, reach, 0, 1.08 * most],
+            [-limit, limit, 0, 1.08 * highest],
             7,
             "bed minus pick (m)",
-            f"picks in {edges[1] - edges[0]:.2g} m (%)",
+            f"picks per {edges[1] - edges[0]:.2g} m (%)",
         )
-        sheet.figure.plot(x=[0, 0], y=[0, 1.08 * most], pen="0.5p,gray40,4_2", **where)
+        sheet.figure.plot(x=[0, 0], y=[0, 1.08 * highest], pen="0.5p,gray40,4_2", **axes)
         for name, share in shares.items():
             x = np.repeat(edges, 2)[1:-1]
-            sheet.figure.plot(x=x, y=np.repeat(share, 2), pen=pens[name], **where)
+            sheet.figure.plot(x=x, y=np.repeat(share, 2), pen=pens[name], **axes)
         entries = []
-        for name, values in known.items():
+        for name, values in finite.items():
             rmse = math.sqrt(float(np.mean(values**2)))
-            beyond = float((np.abs(values) > reach).mean())
+            beyond = float((np.abs(values) > limit).mean())
             entries.append(
                 (
                     f"{name}: RMSE {rmse:.1f} m, bias {values.mean():+.1f} m, median "
@@ -146,82 +153,109 @@ def error_histogram(
 def spectrum(
     spectra: Mapping[str, Spectra], path: str | os.PathLike[str], source: str = ""
 ) -> Path:
-    """Draw power along track of picks and beds, and beneath it how coherent they are.
+    """Draw along-track power spectra of picks and beds and, below, their coherence.
 
     Parameters
     ----------
     spectra
-        By bed, as :func:`deepbedmap.evaluation.spectra` gives them. The picks' spectrum is that
-        of the first.
+        By bed, from :func:`deepbedmap.evaluation.spectra`. The spectrum of the picks is taken from
+        the first.
     path, source
-        As of :func:`transect`.
+        The same arguments as for :func:`transect`.
+
+    Returns
+    -------
+    pathlib.Path
+        The path of the figure.
 
     Raises
     ------
+    InvalidDataError
+        No spectrum has any power.
     ValueError
-        There is none.
+        There are no spectra.
     """
     if not spectra:
-        raise ValueError("a figure of spectra has at least one")
+        raise WrongCallError("spectra: expected at least one, found none")
     first = next(iter(spectra.values()))
     pens = {"picks": "0.9p,black", **pens_of(spectra)}
     powers = {"picks": (first.wavelength, first.truth)}
     powers |= {name: (each.wavelength, each.grid) for name, each in spectra.items()}
-    positive = np.concatenate([power[power > 0] for _, power in powers.values()])
-    if not positive.size:
+    if not any((power > 0).any() for _, power in powers.values()):
         raise InvalidDataError(Fault("spectra", expected="some power", found="none"))
-    top = 10 ** math.ceil(math.log10(positive.max()) + 0.1)
-    # What is left of a smooth bed at the shortest wavelengths would squeeze the rest.
-    low = max(10 ** math.floor(math.log10(positive.min())), top / 1e8)
     lengths = np.concatenate([each.wavelength for each in spectra.values()]) / 1000
-    longest, shortest = float(lengths.max()), float(lengths.min())
+    wavelengths = float(lengths.min()), float(lengths.max())
     with drawing(path, source) as sheet:
         rows = len(spectra) + 1
         sheet.go(-2, -5.6 - 0.42 * rows, WIDTH + 2.3)
         sheet.go(0, 0)
-        where = draw_axes(
-            sheet,
-            [shortest, longest, low, top],
-            5.6,
-            None,
-            "power (m@+2@+ per cycle/m)",
-            f"X-{WIDTH}cl/5.6cl",
-            ("xa2f3g3", "ya1pg1"),
-        )
-        for name, (wavelength, power) in powers.items():
-            shown = np.where(power > 0, power, np.nan)
-            draw_curve(sheet, wavelength / 1000, shown, pens[name], where)
+        _draw_powers(sheet, powers, pens, wavelengths)
         sheet.go(0, -4.2)
-        where = draw_axes(
-            sheet,
-            [shortest, longest, 0, 1],
-            3.6,
-            "wavelength (km)",
-            "coherence",
-            f"X-{WIDTH}cl/3.6c",
-            ("xa2f3g3", "ya0.5f0.1g0.5"),
-        )
-        entries = [("picks", "line", pens["picks"])]
-        for name, each in spectra.items():
-            draw_curve(sheet, each.wavelength / 1000, each.coherence, pens[name], where)
-            resolved = each.resolved_wavelength()
-            said = "incoherent at all wavelengths"
-            if resolved is not None:
-                said = f"coherent down to {resolved / 1000:.1f} km"
-                sheet.figure.plot(
-                    x=[resolved / 1000] * 2,
-                    y=[0, 1],
-                    pen=f"0.5p,{pens[name].split(',')[1]},2_2",
-                    **where,
-                )
-            entries.append(
-                (f"{name}: {said}; {counted(each.windows, 'window')}", "line", pens[name])
-            )
-        chance = max(each.significance() for each in spectra.values())
-        sheet.figure.plot(x=[shortest, longest], y=[chance, chance], pen="0.5p,gray40,4_2", **where)
-        entries.append(("chance, at 95 %", "line", "0.5p,gray40,4_2"))
-        sheet.legend(entries, 0, -1.25, WIDTH)
+        _draw_coherences(sheet, spectra, pens, wavelengths)
     return Path(path)
+
+
+def _draw_powers(
+    sheet: Sheet,
+    powers: Mapping[str, tuple[Values, Values]],
+    pens: Mapping[str, str],
+    wavelengths: tuple[float, float],
+) -> None:
+    """Draw power by wavelength (m); the axis is from the shortest to the longest (km)."""
+    positive = np.concatenate([power[power > 0] for _, power in powers.values()])
+    top = 10 ** math.ceil(math.log10(positive.max()) + 0.1)
+    # The tiny power of a smooth bed at the shortest wavelengths would compress all other curves.
+    low = max(10 ** math.floor(math.log10(positive.min())), top / 1e8)
+    axes = draw_axes(
+        sheet,
+        [*wavelengths, low, top],
+        5.6,
+        None,
+        "power (m@+2@+ per cycle/m)",
+        f"X-{WIDTH}cl/5.6cl",
+        ("xa2f3g3", "ya1pg1"),
+    )
+    for name, (wavelength, power) in powers.items():
+        values = np.where(power > 0, power, np.nan)
+        draw_curve(sheet, wavelength / 1000, values, pens[name], axes)
+
+
+def _draw_coherences(
+    sheet: Sheet,
+    spectra: Mapping[str, Spectra],
+    pens: Mapping[str, str],
+    wavelengths: tuple[float, float],
+) -> None:
+    """Draw coherence with the picks by wavelength, what chance would give, and a legend."""
+    axes = draw_axes(
+        sheet,
+        [*wavelengths, 0, 1],
+        3.6,
+        "wavelength (km)",
+        "coherence",
+        f"X-{WIDTH}cl/3.6c",
+        ("xa2f3g3", "ya0.5f0.1g0.5"),
+    )
+    entries = [("picks", "line", pens["picks"])]
+    for name, each in spectra.items():
+        draw_curve(sheet, each.wavelength / 1000, each.coherence, pens[name], axes)
+        resolved = each.resolved_wavelength()
+        verdict = "incoherent at all wavelengths"
+        if resolved is not None:
+            verdict = f"coherent down to {resolved / 1000:.1f} km"
+            sheet.figure.plot(
+                x=[resolved / 1000] * 2,
+                y=[0, 1],
+                pen=f"0.5p,{pens[name].split(',')[1]},2_2",
+                **axes,
+            )
+        entries.append(
+            (f"{name}: {verdict}; {counted(each.windows, 'window')}", "line", pens[name])
+        )
+    chance = max(each.significance() for each in spectra.values())
+    sheet.figure.plot(x=wavelengths, y=[chance, chance], pen="0.5p,gray40,4_2", **axes)
+    entries.append(("chance, at 95 %", "line", "0.5p,gray40,4_2"))
+    sheet.legend(entries, 0, -1.25, WIDTH)
 
 
 def training_curves(
@@ -229,26 +263,31 @@ def training_curves(
     path: str | os.PathLike[str],
     source: str = "",
 ) -> Path:
-    """Draw losses and errors of a training, epoch by epoch.
+    """Draw losses and errors of a training run, epoch by epoch.
 
     Parameters
     ----------
     metrics
-        ``metrics.jsonl`` as ``deepbedmap train`` leaves it in its folder, that folder, a CSV file,
-        or the rows: one an epoch, or a step where there is no ``epoch``.
+        ``metrics.jsonl`` as ``deepbedmap train`` writes it, its folder, a CSV file, or a table or
+        list of rows: one per epoch, or one per step if there is no ``epoch``.
     path, source
-        As of :func:`transect`.
+        The same arguments as for :func:`transect`.
+
+    Returns
+    -------
+    pathlib.Path
+        The path of the figure.
 
     Raises
     ------
     MissingDataError
-        There is no such file.
+        The file does not exist.
     InvalidDataError
         It is no table of metrics, or has neither losses nor errors.
     """
     table, name = _metrics(metrics)
-    across = next((column for column in ("epoch", "step") if column in table), None)
-    x = table[across].to_numpy(np.float64) if across else np.arange(1.0, len(table) + 1)
+    x_column = next((column for column in ("epoch", "step") if column in table), None)
+    x = table[x_column].to_numpy(np.float64) if x_column else np.arange(1.0, len(table) + 1)
     panels = []
     for label, columns in (("RMSE (m)", _ERRORS), ("loss", _LOSSES)):
         curves = {c: table[c].to_numpy(np.float64) for c in columns if c in table}
@@ -273,27 +312,28 @@ def training_curves(
             sheet.go(0, bottom)
             values = np.concatenate([each[np.isfinite(each)] for each in curves.values()])
             pens = pens_of(curves)
-            where = draw_axes(sheet, [low, high, *padded_range(values)], 5, across or "row", label)
+            axes = draw_axes(sheet, [low, high, *padded_range(values)], 5, x_column or "row", label)
             for column, each in curves.items():
-                known = np.isfinite(each)  # validation is not at every epoch
-                sheet.figure.plot(x=x[known], y=each[known], pen=pens[column], **where)
-                if known.sum() < 60:
+                finite = np.isfinite(each)  # not every epoch is validated
+                sheet.figure.plot(x=x[finite], y=each[finite], pen=pens[column], **axes)
+                if finite.sum() < 60:
                     fill = pens[column].split(",")[1]
-                    sheet.figure.plot(x=x[known], y=each[known], style="c0.1c", fill=fill, **where)
+                    sheet.figure.plot(x=x[finite], y=each[finite], style="c0.1c", fill=fill, **axes)
             entries = [(_NAMES[column], "line", pens[column]) for column in curves]
             sheet.legend(entries, 0, -1.15, WIDTH, 3)
     return Path(path)
 
 
-def _metrics(given: Any) -> tuple[pd.DataFrame, str]:
+def _metrics(source: Any) -> tuple[pd.DataFrame, str]:
+    """Return a table of metrics, and the name of its source for messages."""
     import pandas as pd
 
-    if isinstance(given, pd.DataFrame):
-        table, name = given, "metrics"
-    elif not isinstance(given, str | os.PathLike):
-        table, name = pd.DataFrame(list(given)), "metrics"
+    if isinstance(source, pd.DataFrame):
+        table, name = source, "metrics"
+    elif not isinstance(source, str | os.PathLike):
+        table, name = pd.DataFrame(list(source)), "metrics"
     else:
-        file = Path(given)
+        file = Path(source)
         file = file / "metrics.jsonl" if file.is_dir() else file
         name = str(file)
         if not file.is_file():
@@ -305,8 +345,8 @@ def _metrics(given: Any) -> tuple[pd.DataFrame, str]:
                 lines = file.read_text(encoding="utf-8").splitlines()
                 table = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
         except (ValueError, UnicodeDecodeError) as error:
-            expected = "a line of JSON an epoch, or CSV"
+            expected = "one line of JSON per epoch, or CSV"
             raise InvalidDataError(Fault(name, expected=expected, found=str(error))) from error
     if table.empty:
-        raise InvalidDataError(Fault(name, expected="metrics of an epoch", found="none"))
+        raise InvalidDataError(Fault(name, expected="metrics of at least one epoch", found="none"))
     return table, name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.curves import WIDTH, draw_axes, draw_curve, padded_range, pens_of
 from deepbedmap.figures.sheet import drawing
 from deepbedmap.points.picks import LINE_GAP
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from deepbedmap.figures.curves import Values
+    from deepbedmap.figures.sheet import Sheet
 
-_MOST = 20_000  # points of a curve that are drawn
+_MOST = 20_000  # points that are drawn of a curve
 
 
 def transect(
@@ -35,36 +36,39 @@ def transect(
     line: str | None = None,
     source: str = "",
 ) -> Path:
-    """Draw beds along a flight line: elevation above, roughness below; gaps stay gaps.
+    """Draw elevation and, below, roughness of beds along a flight line, with gaps as gaps.
 
-    Roughness is the standard deviation of elevation in stretches of 1.25 km
+    Roughness is the standard deviation of elevation in segments of 1.25 km
     (:func:`deepbedmap.points.roughness.roughness_along`).
 
     Parameters
     ----------
     picks
-        Columns ``x``, ``y``, ``z`` (metres) and ``line``; picks of a line stand in the order in
-        which they were flown.
+        Table with columns ``x``, ``y``, ``z`` (m) and ``line``; picks of a line are in the order
+        of the flight.
     grids
-        Beds (y, x) in metres by name, sampled bilinearly at the picks.
+        Beds (y, x) in metres by name, interpolated bilinearly at the picks.
     path
-        Of the figure.
+        Path of the figure.
     line
-        Name of the line; by default the longest where one of the grids has its cells.
+        Name of the line; by default the longest within the bounds of the grids.
     source
-        A line below that says what this was made from.
+        A line below the figure that states its sources.
+
+    Returns
+    -------
+    pathlib.Path
+        The path of the figure.
 
     Raises
     ------
     InvalidDataError
-        There is no such line, or no grid has a value along it.
+        The line does not exist, or no grid has a value along it.
     ValueError
-        The picks have no column ``line``, or there is no grid.
+        The picks have no column ``line``, or there are no grids.
     """
-    import pandas as pd
-
     if not grids or "picks" in grids:
-        raise ValueError("a transect has at least one grid, and none of the name picks")
+        raise WrongCallError("grids: expected at least one, and none of the name picks")
     name, along = _line_of(picks, grids, line)
     for grid in grids.values():
         if rasters.crs_of(grid) is not None:
@@ -81,70 +85,95 @@ def transect(
                 remedy="name another line",
             )
         )
-    distance = np.cumsum(np.hypot(np.diff(x, prepend=x[0]), np.diff(y, prepend=y[0])))
+    distance = np.cumsum(np.hypot(np.diff(x, prepend=x[0]), np.diff(y, prepend=y[0]))) / 1000
     curves = {"picks": z, **beds}
-    rough = {}
-    for label, values in curves.items():
-        if np.isfinite(values).any():
-            table = pd.DataFrame({"x": x, "y": y, "line": "a", "value": values})
-            stretches = roughness_along(table, ("value",))
-            rough[label] = stretches["distance"].to_numpy(), stretches["value"].to_numpy()
-    kilometres = distance / 1000
-    end = max(float(kilometres[-1]), 0.1)
+    end = max(float(distance[-1]), 0.1)
     pens = {"picks": "1.8p,gray55", **pens_of(beds)}
-    heights = np.concatenate([values[np.isfinite(values)] for values in curves.values()])
-    low, high = padded_range(heights)
-    most = max((float(values.max()) for _, values in rough.values() if values.size), default=1.0)
     with drawing(path, source) as sheet:
         columns = min(3, len(curves))
         below = 5.5 + 0.42 * -(-len(curves) // columns)
         sheet.go(-1.8, -below, WIDTH + 2.1)
         sheet.go(0, 0)
-        where = draw_axes(sheet, [0, end, low, high], 5.6, None, "bed elevation (m)")
-        step = max(1, x.size // _MOST)
-        parts = _parted(kilometres, LINE_GAP / 1000)
-        for label in curves:
-            draw_curve(
-                sheet,
-                *_with_gaps(kilometres[::step], curves[label][::step], parts[::step]),
-                pens[label],
-                where,
-            )
+        _draw_elevations(sheet, distance, curves, pens, end)
         sheet.write_fitted(f"line {name}", 0, 5.85, WIDTH)
         sheet.go(0, -4.1)
-        where = draw_axes(
-            sheet,
-            [0, end, 0, 1.08 * most or 1.0],
-            3.6,
-            "distance along line (km)",
-            "roughness in 1.25 km (m)",
-        )
-        for label in curves:
-            if label in rough and rough[label][0].size:
-                at, values = rough[label]
-                parts = _parted(at / 1000, 2 * STRETCH / 1000)
-                draw_curve(sheet, *_with_gaps(at / 1000, values, parts), pens[label], where)
-                sheet.figure.plot(
-                    x=at / 1000, y=values, style="c0.06c", fill=pens[label].split(",")[1], **where
-                )
+        _draw_roughness(sheet, _roughness_curves(x, y, curves), pens, end)
         sheet.legend([(label, "line", pens[label]) for label in curves], 0, -1.25, WIDTH, columns)
     return Path(path)
+
+
+def _draw_elevations(
+    sheet: Sheet,
+    distance: Values,
+    curves: Mapping[str, Values],
+    pens: Mapping[str, str],
+    end: float,
+) -> None:
+    """Draw elevations (m) by distance (km) from 0 to the end of the line."""
+    low, high = padded_range(
+        np.concatenate([values[np.isfinite(values)] for values in curves.values()])
+    )
+    axes = draw_axes(sheet, [0, end, low, high], 5.6, None, "bed elevation (m)")
+    step = max(1, distance.size // _MOST)
+    parts = _parts(distance, LINE_GAP / 1000)[::step]
+    for label, values in curves.items():
+        curve = _with_gaps(distance[::step], values[::step], parts)
+        draw_curve(sheet, *curve, pens[label], axes)
+
+
+def _roughness_curves(
+    x: Values, y: Values, curves: Mapping[str, Values]
+) -> dict[str, tuple[Values, Values]]:
+    """Return distance (km) and roughness (m) along the line for each curve that has any."""
+    import pandas as pd
+
+    roughness = {}
+    for label, values in curves.items():
+        if np.isfinite(values).any():
+            table = pd.DataFrame({"x": x, "y": y, "line": "a", "value": values})
+            segments = roughness_along(table, ("value",))
+            if len(segments):
+                distance = segments["distance"].to_numpy() / 1000
+                roughness[label] = distance, segments["value"].to_numpy()
+    return roughness
+
+
+def _draw_roughness(
+    sheet: Sheet,
+    curves: Mapping[str, tuple[Values, Values]],
+    pens: Mapping[str, str],
+    end: float,
+) -> None:
+    """Draw roughness (m) by distance (km) from 0 to the end of the line."""
+    highest = max((float(values.max()) for _, values in curves.values()), default=1.0)
+    axes = draw_axes(
+        sheet,
+        [0, end, 0, 1.08 * highest or 1.0],
+        3.6,
+        "distance along line (km)",
+        "roughness in 1.25 km (m)",
+    )
+    for label, (distance, values) in curves.items():
+        parts = _parts(distance, 2 * STRETCH / 1000)
+        draw_curve(sheet, *_with_gaps(distance, values, parts), pens[label], axes)
+        fill = pens[label].split(",")[1]
+        sheet.figure.plot(x=distance, y=values, style="c0.06c", fill=fill, **axes)
 
 
 def _line_of(
     picks: pd.DataFrame, grids: Mapping[str, xr.DataArray], line: str | None
 ) -> tuple[str, pd.DataFrame]:
-    """Name and picks of a line; by default of that which is longest within the grids' bounds."""
+    """Return the name and picks of a line, by default the longest within the grids' bounds."""
     if "line" not in picks:
-        raise ValueError("picks along a line have a column line")
+        raise WrongCallError("picks: expected a column line, found none")
     names = picks["line"].astype(str)
     if line is not None:
-        chosen = _finite(picks[(names == str(line)).to_numpy()])
-        if chosen.empty:
+        along = _finite(picks[(names == str(line)).to_numpy()])
+        if along.empty:
             raise InvalidDataError(
                 Fault("picks", field="line", expected="the name of a line", found=repr(line))
             )
-        return str(line), chosen
+        return str(line), along
     covered = np.zeros(len(picks), bool)
     for grid in grids.values():
         xmin, ymin, xmax, ymax = rasters.bounds_of(grid)
@@ -154,9 +183,9 @@ def _line_of(
         raise InvalidDataError(
             Fault(
                 "picks",
-                expected=f"some within {', '.join(grids)}",
+                expected=f"at least one within {', '.join(grids)}",
                 found="none",
-                remedy="check that grids and picks cover the same place",
+                remedy="check that grids and picks cover the same area",
             )
         )
     followed = tracks(inside)
@@ -168,18 +197,18 @@ def _line_of(
 
 
 def _finite(picks: pd.DataFrame) -> pd.DataFrame:
-    known = np.isfinite(picks[["x", "y", "z"]].to_numpy(np.float64)).all(axis=1)
-    kept: pd.DataFrame = picks.loc[known & picks["line"].notna().to_numpy()]
-    return kept
+    finite = np.isfinite(picks[["x", "y", "z"]].to_numpy(np.float64)).all(axis=1)
+    on_lines: pd.DataFrame = picks.loc[finite & picks["line"].notna().to_numpy()]
+    return on_lines
 
 
-def _parted(distance: Values, gap: float) -> npt.NDArray[np.intp]:
-    """Number of the part of a line, one more after each gap."""
+def _parts(distance: Values, gap: float) -> npt.NDArray[np.intp]:
+    """Return the number of the part of a line at each point, one more after each gap."""
     parts: npt.NDArray[np.intp] = np.cumsum(np.diff(distance, prepend=distance[:1]) > gap)
     return parts
 
 
 def _with_gaps(x: Values, y: Values, parts: npt.NDArray[np.intp]) -> tuple[Values, Values]:
-    """A curve with NaN between its parts."""
+    """Return a curve with NaN between its parts."""
     ends = np.flatnonzero(np.diff(parts)) + 1
     return np.insert(x, ends, np.nan), np.insert(y, ends, np.nan)

@@ -11,55 +11,61 @@ import numpy as np
 import xarray as xr
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.cells import Axes, coarse, in_plot_units
 from deepbedmap.figures.panels import Panel, scales_of
-from deepbedmap.figures.sheet import Scale, Sheet, drawing
+from deepbedmap.figures.scales import Scale
+from deepbedmap.figures.sheet import Sheet, drawing
 
-_CELLS = 300
-_WIDTH, _HIGH = 8.5, 2.4  # cm, before it is tilted
-_VIEW = 155.0, 32.0  # azimuth and elevation of whoever looks
-_LOWEST = 0.6  # cm
-_APART = 13.0  # cm from one to the next
+_CELLS = 300  # maximum along each side
+_WIDTH, _HIGHEST = 8.5, 2.4  # cm, before tilting
+_VIEW = 155.0, 32.0  # azimuth and elevation of the viewer, degrees
+_LOWEST = 0.6  # cm, minimum height of the vertical axis
+_APART = 13.0  # cm between the left edges of neighbours
 
 
 def perspective(panels: Sequence[Panel], path: str | os.PathLike[str], source: str = "") -> Path:
-    """Draw beds side by side as landscapes, seen from the south-south-east.
+    """Draw beds side by side as landscapes, viewed from the south-south-east.
 
-    All have one vertical scale, differences too, unless these would be flat; how much it is
-    exaggerated stands with the title.
+    All share one vertical scale, including differences unless these would be flat; the vertical
+    exaggeration is below the title.
 
     Parameters
     ----------
     panels
         Grids over the same bounds: a DEM, its prior, their difference, a baseline.
     path, source
-        As of :func:`deepbedmap.figures.compare`, and the errors too.
+        The same arguments as for :func:`deepbedmap.figures.compare`, with the same errors.
+
+    Returns
+    -------
+    pathlib.Path
+        The path of the figure.
     """
     if not panels:
-        raise ValueError("a figure has at least one panel")
+        raise WrongCallError("panels: expected at least one, found none")
     with drawing(path, source) as sheet:
         cells = [coarse(panel.grid, _CELLS) for panel in panels]
         for panel, each in zip(panels, cells, strict=True):
-            known = np.isfinite(each.to_numpy())
-            if min(known.any(axis=0).sum(), known.any(axis=1).sum()) < 2:
+            finite = np.isfinite(each.to_numpy())
+            if min(finite.any(axis=0).sum(), finite.any(axis=1).sum()) < 2:
                 raise InvalidDataError(
                     Fault(
                         panel.title,
-                        expected="values in two rows and two columns, for a surface",
-                        found=f"{int(known.sum())} cells that have one",
+                        expected="values in at least two rows and two columns, for a surface",
+                        found=f"{int(finite.sum())} cells with values",
                     )
                 )
         scales = scales_of(panels, cells)
         spans = [scale.high - scale.low for scale in scales]
         beds = [s for s, panel in zip(spans, panels, strict=True) if panel.kind == "elevation"]
-        highest = max(beds or spans)
+        largest = max(beds or spans)
         top = 0.0
         for first in range(0, len(panels), 2):
             row = range(first, min(first + 2, len(panels)))
             bottoms = []
             for number in row:
-                high = max(_LOWEST, _HIGH * spans[number] / highest)
+                high = max(_LOWEST, _HIGHEST * spans[number] / largest)
                 bottoms.append(
                     _draw_landscape(
                         *(sheet, cells[number], scales[number], panels[number].title),
@@ -79,7 +85,7 @@ def _draw_landscape(
     top: float,
     high: float,
 ) -> float:
-    """Draw a landscape from a place down; return where it ends."""
+    """Draw a landscape whose top left corner is left, top (cm); return its bottom (cm)."""
     axes = Axes.around(cells.attrs["bounds"], rasters.crs_of(cells))
     width = min(_WIDTH, _WIDTH / axes.ratio)
     height = width * axes.ratio
@@ -87,14 +93,14 @@ def _draw_landscape(
     grid = grid.clip(scale.low, scale.high)
     grid.gmt.registration = 1
     azimuth, elevation = (math.radians(angle) for angle in _VIEW)
-    across = width * abs(math.cos(azimuth)) + height * abs(math.sin(azimuth))
-    deep = width * abs(math.sin(azimuth)) + height * abs(math.cos(azimuth))
-    up = deep * math.sin(elevation) + high * math.cos(elevation)
-    bottom = top - up - 1.0
+    tilted_width = width * abs(math.cos(azimuth)) + height * abs(math.sin(azimuth))
+    depth = width * abs(math.sin(azimuth)) + height * abs(math.cos(azimuth))
+    tilted_height = depth * math.sin(elevation) + high * math.cos(elevation)
+    bottom = top - tilted_height - 1.0
     end = bottom - 3.4
-    sheet.go(left - 1, end, across + 2)
+    sheet.go(left - 1, end, tilted_width + 2)
     sheet.go(left, bottom)
-    unit, (along_x, along_y) = axes.unit, axes.labels
+    x_label, y_label = axes.labels
     span = scale.high - scale.low
     scale.make()
     sheet.figure.grdview(
@@ -106,22 +112,22 @@ def _draw_landscape(
         surftype="i150",
         shading="+a315+ne0.5",
         plane=f"{scale.low}+ggray80",
-        frame=["SEwnZ", f"xaf+l{along_x}", f"yaf+l{along_y}", f"za{_step(span, high)}"],
+        frame=["SEwnZ", f"xaf+l{x_label}", f"yaf+l{y_label}", f"za{_step(span, high)}"],
         cmap=True,
     )
     exaggeration = ""
-    if unit == "km":
+    if axes.unit == "km":
         west, east, _, _ = axes.region
-        times = (high / span) / (width / ((east - west) * 1000))
-        exaggeration = f"vertical exaggeration {times:,.{0 if times >= 10 else 1}f}"
-    sheet.write_fitted(title, 0, up + 0.5, across)
-    sheet.write(exaggeration, 0, up + 0.1, "BL", "7.5p,gray30")
-    sheet.colour_bar(scale, across / 2, -1.55, 0.7 * across)
+        factor = (high / span) / (width / ((east - west) * 1000))
+        exaggeration = f"vertical exaggeration {factor:,.{0 if factor >= 10 else 1}f}"
+    sheet.write_fitted(title, 0, tilted_height + 0.5, tilted_width)
+    sheet.write(exaggeration, 0, tilted_height + 0.1, "BL", "7.5p,gray30")
+    sheet.colour_bar(scale, tilted_width / 2, -1.55, 0.7 * tilted_width)
     return end
 
 
 def _step(span: float, high: float) -> float:
-    """A round step of heights, of which some three stand along an axis, at least 0.6 cm apart."""
+    """Return a round interval of some three annotations on an axis, at least 0.6 cm apart."""
     least = span / max(1.0, min(3.0, high / 0.6))
     power = 10 ** math.floor(math.log10(least))
     return float(next(step * power for step in (1, 2, 5, 10) if step * power >= least * 0.999))

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pygmt
 import xarray as xr
 
-from deepbedmap import places as areas
+from deepbedmap import places as named_places
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.cells import Axes, coarse, in_plot_units
 from deepbedmap.figures.panels import (
     ABOVE,
@@ -28,35 +28,41 @@ from deepbedmap.figures.panels import (
     end_map,
     frame_of,
 )
-from deepbedmap.figures.sheet import drawing, scale_of
+from deepbedmap.figures.scales import scale_of
+from deepbedmap.figures.sheet import drawing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CLOSE_UPS: Mapping[str, tuple[float, float]] = areas.CLOSE_UPS
-"""Centres (x, y), EPSG:3031 metres, of the close-ups of Leong & Horgan (2020)."""
+CLOSE_UPS: Mapping[str, tuple[float, float]] = named_places.CLOSE_UPS
+"""Centres (x, y) in metres, EPSG:3031, of the close-ups of Leong & Horgan (2020)."""
 
-_COVERED = 0.1  # share of a close-up that has values, at least
+_COVERED = 0.1  # minimum fraction of a close-up that has values
 
 
 def compare(panels: Sequence[Panel], path: str | os.PathLike[str], source: str = "") -> Path:
-    """Draw maps of the same place side by side, two in a row.
+    """Draw maps of the same area side by side, two per row.
 
     Parameters
     ----------
     panels
-        Grids over about the same bounds; each has axes of its own CRS.
+        Grids with similar bounds; each has axes of its own CRS.
     path
-        An image (.png, .pdf, .svg, ...); it appears complete or not at all.
+        An image (.png, .pdf, .svg, ...), which appears complete or not at all.
     source
-        A line below the maps that says what they were made from.
+        A line below the maps that states their sources.
+
+    Returns
+    -------
+    pathlib.Path
+        The path of the figure.
 
     Raises
     ------
     InvalidDataError
-        No grid of a kind has a finite value, or a raster is no regular grid.
+        No grid of a kind has a finite value, or a raster is not a regular grid.
     ValueError
-        There is no panel; or the name ends otherwise.
+        There are no panels, or the suffix of the path is not one of :data:`SUFFIXES`.
     """
     with drawing(path, source) as sheet:
         draw_panels(sheet, panels, min(2, len(panels)))
@@ -69,9 +75,9 @@ def roughness(panels: Sequence[Panel], path: str | os.PathLike[str], source: str
     Parameters
     ----------
     panels
-        Grids as :func:`deepbedmap.evaluation.roughness_map` gives them, metres.
+        Grids of roughness (m) from :func:`deepbedmap.evaluation.roughness_map`.
     path, source
-        As of :func:`compare`, and the errors too.
+        The same arguments as for :func:`compare`, with the same errors.
     """
     rough = [Panel(panel.title, panel.grid, "roughness", panel.label) for panel in panels]
     with drawing(path, source) as sheet:
@@ -80,14 +86,15 @@ def roughness(panels: Sequence[Panel], path: str | os.PathLike[str], source: str
 
 
 def continent(bed: xr.DataArray, path: str | os.PathLike[str], source: str = "") -> Path:
-    """Draw the bed of Antarctica, or what a raster covers of it, with the grounding line.
+    """Draw the bed of Antarctica, or the part that a raster covers, with the grounding line.
 
     Parameters
     ----------
     bed
-        (y, x), metres, of any size; the grounding line is drawn where its CRS is EPSG:3031.
+        Bed elevation (y, x) in metres, of any size; the grounding line is drawn if the CRS is
+        EPSG:3031.
     path, source
-        As of :func:`compare`, and the errors too.
+        The same arguments as for :func:`compare`, with the same errors.
     """
     with drawing(path, source) as sheet:
         cells = coarse(bed, 1500)
@@ -103,48 +110,46 @@ def close_ups(
     places: Mapping[str, tuple[float, float]] = CLOSE_UPS,
     source: str = "",
 ) -> Path:
-    """Draw squares of 100 km around named places, three in a row, each on its own scale.
+    """Draw squares of 100 km around named places, three per row, each with its own scale.
 
     Parameters
     ----------
     bed
-        (y, x), metres, of any size: only the squares are read.
-    path
-        As of :func:`compare`.
+        Bed elevation (y, x) in metres, of any size: only the squares are read.
+    path, source
+        The same arguments as for :func:`compare`.
     places
-        Centres (x, y) by name, in the CRS of the bed; those with values in less than a tenth of
-        their square are left out.
-    source
-        As of :func:`compare`.
+        Centres (x, y) by name, in metres, in the CRS of the bed; a place with values in less than
+        a tenth of its square is omitted.
 
     Raises
     ------
     InvalidDataError
         The bed covers none of the places.
     """
-    half = areas.CLOSE_UP_WIDTH / 2
-    width, gap = 5.2, 2.2
+    half = named_places.CLOSE_UP_WIDTH / 2
+    width, gap = 5.2, 2.2  # cm
     with drawing(path, source) as sheet:
         bed = rasters.north_up(bed)
-        shown = {}
+        close_ups_by_name = {}
         for name, (x, y) in places.items():
             square = bed.sel(x=slice(x - half, x + half), y=slice(y + half, y - half))
             if min(square.shape) < 2:
                 continue
             cells = coarse(square, 500)
-            known = float(np.isfinite(cells.to_numpy()).mean())
+            covered = float(np.isfinite(cells.to_numpy()).mean())
             xmin, ymin, xmax, ymax = cells.attrs["bounds"]
-            if known * (xmax - xmin) * (ymax - ymin) >= _COVERED * areas.CLOSE_UP_WIDTH**2:
-                shown[name] = cells, (x - half, y - half, x + half, y + half)
-        if not shown:
+            if covered * (xmax - xmin) * (ymax - ymin) >= _COVERED * named_places.CLOSE_UP_WIDTH**2:
+                close_ups_by_name[name] = cells, (x - half, y - half, x + half, y + half)
+        if not close_ups_by_name:
             raise InvalidDataError(
                 Fault(
                     rasters.name_of(bed),
                     expected=f"a bed at one of {', '.join(places)}",
-                    found=f"none there; its bounds are {rasters.bounds_of(bed)}",
+                    found=f"a bed with the bounds {rasters.bounds_of(bed)}",
                 )
             )
-        for number, (name, (cells, bounds)) in enumerate(shown.items()):
+        for number, (name, (cells, bounds)) in enumerate(close_ups_by_name.items()):
             row, column = divmod(number, 3)
             scale = scale_of([cells.to_numpy()], "elevation")
             axes = Axes.around(bounds, rasters.crs_of(bed))
@@ -156,19 +161,19 @@ def close_ups(
 def coverage(
     picks: Mapping[str, pd.DataFrame], path: str | os.PathLike[str], source: str = ""
 ) -> Path:
-    """Draw where surveys have picks, on the continent or around them, with their numbers.
+    """Draw the locations of surveys' picks, on the continent or in their own area.
 
     Parameters
     ----------
     picks
-        By survey, tables with columns ``x`` and ``y`` in metres of one CRS (``attrs["crs"]``).
+        Tables by survey, with columns ``x`` and ``y`` in metres in one CRS (``attrs["crs"]``).
     path, source
-        As of :func:`compare`.
+        The same arguments as for :func:`compare`.
 
     Raises
     ------
     InvalidDataError
-        There is no pick with finite coordinates, or the surveys differ in CRS.
+        No pick has finite coordinates, or the surveys differ in CRS.
     """
     with drawing(path, source) as sheet:
         draw_coverage(sheet, picks)
@@ -182,45 +187,47 @@ def errors_at_picks(
     path: str | os.PathLike[str],
     source: str = "",
 ) -> Path:
-    """Draw how far a bed is from picks: where, and by how much.
+    """Draw the errors of a bed at picks on a map of the bed.
 
     Parameters
     ----------
     bed
-        (y, x), metres, of any size; what is around the picks is drawn, in grey.
+        Bed elevation (y, x) in metres, of any size; the area around the picks is drawn in grey.
     picks
-        Columns ``x`` and ``y``, in the CRS of the bed.
+        Table with columns ``x`` and ``y`` in metres, in the CRS of the bed.
     error
-        (n,) metres, bed minus pick, of each pick; where NaN, there is no dot.
+        Bed minus pick (m) of shape (n,), one per pick; picks with NaN are not drawn.
     path, source
-        As of :func:`compare`.
+        The same arguments as for :func:`compare`.
 
     Raises
     ------
     InvalidDataError
         No error is finite.
     ValueError
-        There are not as many errors as picks.
+        The number of errors differs from the number of picks.
     """
     values = np.asarray(error, np.float64)
     if values.shape != (len(picks),):
-        raise ValueError(f"expected {len(picks)} errors, one a pick, found shape {values.shape}")
+        raise WrongCallError(
+            f"error: expected {len(picks)} values, one per pick, found shape {values.shape}"
+        )
     x, y = (picks[axis].to_numpy(np.float64) for axis in ("x", "y"))
-    known = np.isfinite(values) & np.isfinite(x) & np.isfinite(y)
-    x, y, values = x[known], y[known], values[known]
+    finite = np.isfinite(values) & np.isfinite(x) & np.isfinite(y)
+    x, y, values = x[finite], y[finite], values[finite]
     with drawing(path, source) as sheet:
         scale = scale_of([values], "difference", "bed minus pick (m)")
         axes, width = frame_of([(x, y)], rasters.crs_of(bed))
-        where = begin_map(sheet, axes, 0, 0, width)
-        _draw_grey(sheet.figure, _cut(bed, axes.bounds), where)
+        frame = begin_map(sheet, axes, 0, 0, width)
+        _draw_grey(sheet.figure, _window(bed, axes.bounds), frame)
         end_map(sheet, axes, width, grounding_line="0.6p,gray20")
         draw_values(sheet, (x, y), values, scale, axes, width)
         sheet.colour_bar(scale, width / 2, -1.25, 0.8 * width)
     return Path(path)
 
 
-def _draw_grey(figure: pygmt.Figure, bed: xr.DataArray | None, where: Mapping[str, object]) -> None:
-    """Draw a bed in light greys, for colours to stand out on it."""
+def _draw_grey(figure: pygmt.Figure, bed: xr.DataArray | None, frame: Mapping[str, object]) -> None:
+    """Draw a bed in light greys, as a background for colours."""
     if bed is None:
         return
     cells = coarse(bed)
@@ -233,11 +240,11 @@ def _draw_grey(figure: pygmt.Figure, bed: xr.DataArray | None, where: Mapping[st
         cmap="gray45,gray95", series=[low, high], background=True, overrule_bg=True, continuous=True
     )
     with pygmt.config(COLOR_NAN="white"):
-        figure.grdimage(in_plot_units(cells), cmap=True, **where)
+        figure.grdimage(in_plot_units(cells), cmap=True, **frame)
 
 
-def _cut(raster: xr.DataArray, bounds: rasters.Bounds) -> xr.DataArray | None:
-    """The cells of a raster that touch a box; None where it has none there."""
+def _window(raster: xr.DataArray, bounds: rasters.Bounds) -> xr.DataArray | None:
+    """Return the cells of a raster that intersect a box; None if there are too few for a map."""
     raster = rasters.north_up(raster)
     cell = rasters.resolution_of(raster)
     xmin, ymin, xmax, ymax = bounds

@@ -18,7 +18,13 @@ from pyproj import CRS
 from deepbedmap import rasters
 from deepbedmap.catalog.drivers import PointsSource
 from deepbedmap.catalog.raster_drivers import ProductSource, RasterSource, TilesSource, VectorSource
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
+from deepbedmap.errors import (
+    Fault,
+    InvalidDataError,
+    MissingDataError,
+    WrongCallError,
+    did_you_mean,
+)
 from deepbedmap.figures.cells import MOST
 from deepbedmap.figures.overview import MOST_LAYERS
 from deepbedmap.figures.pick_tables import read_picks, survey_picks
@@ -135,7 +141,7 @@ def _read_file(path: Path, variable: str | None, bounds: Bounds | None, crs: str
             )
         )
     if variable is not None:
-        raise ValueError(f"variable: {path} is no raster")
+        raise WrongCallError(f"variable: {path} is no raster")
     if suffix in OUTLINES:
         return VectorSource(path, bounds).read()
     return read_picks(path, bounds, crs)
@@ -177,7 +183,7 @@ def _read_entry(source: DataSource, variable: str | None, bounds: Bounds | None)
     if isinstance(source, RasterSource):
         return _read_raster(source._given, variable, bounds)
     if variable is not None:
-        raise ValueError("variable: only of a raster")
+        raise WrongCallError("variable: only of a raster")
     box = {} if bounds is None else {"bounds": list(bounds)}
     if isinstance(source, PointsSource):
         return survey_picks(source(**box))

@@ -1,4 +1,4 @@
-"""A quick look at whatever it is: rasters, picks, outlines, training sets, products."""
+"""A quick look at data of any kind: rasters, picks, outlines, training sets, products."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import numpy.typing as npt
 import xarray as xr
 from pyproj import CRS
 
-from deepbedmap import places as areas
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.panels import (
     Panel,
     Track,
@@ -28,14 +27,16 @@ from deepbedmap.figures.panels import (
     end_map,
     frame_of,
 )
-from deepbedmap.figures.sheet import COLOURS, Kind, Sheet, counted, drawing, scale_of
+from deepbedmap.figures.scales import COLOURS, Kind, scale_of
+from deepbedmap.figures.sheet import Sheet, counted, drawing
+from deepbedmap.places import CRS as POLAR
 
 if TYPE_CHECKING:
     import geopandas as gpd
     import pandas as pd
 
 MOST_LAYERS = 6
-"""Panels of a quick look; further layers are left out."""
+"""Maximum number of panels in a quick look; further layers are omitted."""
 
 _PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"difference|minus|anomaly|residual|bias"), "difference"),
@@ -59,30 +60,35 @@ def quick_look(
     Parameters
     ----------
     data
-        A raster (y, x) or (band, y, x) or a dataset of such: a panel a layer, at most
-        :data:`MOST_LAYERS`; two components of a velocity as speed. A table of picks (columns
-        ``x``, ``y`` and, to be coloured by it, ``z``). Outlines
+        A raster (y, x) or (band, y, x), or a dataset of rasters: one panel per layer, at most
+        :data:`MOST_LAYERS`, and the two components of a velocity as speed. A table of picks
+        (columns ``x``, ``y`` in metres and, for the colour, ``z``). Outlines
         (:class:`geopandas.GeoDataFrame`), or a training set, whose tiles are drawn as outlines. Or
         several of these by name: picks and outlines are drawn on every raster.
     path
-        Of the figure.
+        Path of the figure.
     source
-        A line below that says what this was made from.
+        A line below the figure that states its sources.
     kind
-        What the values of rasters are; by default what names and units say.
+        Kind of the rasters' values; by default derived from names and units.
+
+    Returns
+    -------
+    pathlib.Path
+        The path of the figure.
 
     Raises
     ------
     InvalidDataError
-        There is nothing to draw, or not a single finite value.
+        There is nothing to draw, or no finite value.
     TypeError
-        Data of another type.
+        The data are of another type.
     """
-    named = dict(data) if isinstance(data, Mapping) and not _is_raster(data) else {"": data}
+    items = dict(data) if isinstance(data, Mapping) and not _is_raster(data) else {"": data}
     panels: list[Panel] = []
     tables: dict[str, pd.DataFrame] = {}
     outlines: dict[str, gpd.GeoDataFrame] = {}
-    for name, each in named.items():
+    for name, each in items.items():
         if isinstance(each, xr.Dataset) and "tile" in each.dims:
             outlines[name] = footprints(each)
         elif isinstance(each, xr.Dataset | xr.DataArray):
@@ -95,12 +101,14 @@ def quick_look(
         elif hasattr(each, "columns"):
             tables[name] = each
         else:
-            raise TypeError(f"a raster, a table or outlines are drawn, not {type(each).__name__}")
+            raise TypeError(
+                f"data: expected a raster, a table or outlines, found {type(each).__name__}"
+            )
     with drawing(path, source) as sheet:
         if panels:
-            shown = panels[:MOST_LAYERS]
-            columns = 1 if len(shown) == 1 else 2 if len(shown) < 5 else 3
-            draw_panels(sheet, shown, columns, _tracks_of(tables, outlines))
+            panels = panels[:MOST_LAYERS]
+            columns = 1 if len(panels) == 1 else 2 if len(panels) < 5 else 3
+            draw_panels(sheet, panels, columns, _tracks_of(tables, outlines))
         elif outlines:
             _draw_outlines(sheet, outlines, tables)
         elif len(tables) == 1 and "z" in next(iter(tables.values())):
@@ -109,7 +117,7 @@ def quick_look(
         elif tables:
             draw_coverage(sheet, tables)
         else:
-            raise InvalidDataError(Fault("figure", expected="something to draw", found="nothing"))
+            raise InvalidDataError(Fault("figure", expected="data to draw", found="none"))
     return Path(path)
 
 
@@ -121,59 +129,62 @@ def _panels_of(data: xr.Dataset | xr.DataArray, name: str, kind: Kind | None) ->
     layers = list(_layers_of(data))
     panels = []
     for layer_name, layer in layers:
-        chosen = kind or kind_of(layer, layer_name or name)
+        layer_kind = kind or kind_of(layer, layer_name or name)
         title = f"{name}: {layer_name}" if name and layer_name and len(layers) > 1 else name
-        panels.append(Panel(title or layer_name, layer, chosen, _label_of(layer, chosen, kind)))
+        label = _label_of(layer, layer_kind, kind)
+        panels.append(Panel(title or layer_name, layer, layer_kind, label))
     return panels
 
 
 def _layers_of(data: xr.Dataset | xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
-    """Layers (y, x) of a raster, by name; components of a velocity are one, of speed."""
+    """Yield the layers (y, x) of a raster by name; velocity components become one of speed."""
     if isinstance(data, xr.Dataset):
-        held = {
+        layers = {
             str(name): layer
             for name, layer in data.data_vars.items()
             if {"y", "x"} <= set(layer.dims)
         }
-        lower = {name.lower(): name for name in held}
+        lower = {name.lower(): name for name in layers}
         if {"vx", "vy"} <= lower.keys():
-            yield "speed", _speed(held.pop(lower["vx"]), held.pop(lower["vy"]))
-        if "bed_mean" in held:
-            held.pop("bed_members", None)
-        for each, several in held.items():
-            for band, cells in _layers_of(several):
-                yield each if band == each else f"{each} {band}", cells
+            yield "speed", _speed(layers.pop(lower["vx"]), layers.pop(lower["vy"]))
+        if "bed_mean" in layers:
+            layers.pop("bed_members", None)
+        for name, bands in layers.items():
+            for band, cells in _layers_of(bands):
+                yield name if band == name else f"{name} {band}", cells
         return
     extra = [str(dim) for dim in data.dims if dim not in ("y", "x")]
     if not extra:
         yield str(data.name or ""), data
         return
     if len(extra) > 1:
-        raise ValueError(f"a map is drawn of (y, x) or (band, y, x), not of {data.dims}")
+        raise WrongCallError(
+            f"a map: expected dimensions (y, x) or (band, y, x), found {data.dims}"
+        )
     (dim,) = extra
     labels = [str(label) for label in data[dim].to_numpy()] if dim in data.coords else []
     labels = labels or [str(number + 1) for number in range(data.sizes[dim])]
-    bands = [data.isel({dim: number}, drop=True) for number in range(data.sizes[dim])]
+    slices = [data.isel({dim: number}, drop=True) for number in range(data.sizes[dim])]
     if sorted(label.lower() for label in labels) == ["vx", "vy"]:
-        yield "speed", _speed(*bands)
+        yield "speed", _speed(*slices)
         return
-    for label, layer in zip(labels, bands, strict=True):
+    for label, layer in zip(labels, slices, strict=True):
         yield f"{dim} {label}" if label.isdigit() else label, layer
 
 
-def _speed(across: xr.DataArray, up: xr.DataArray) -> xr.DataArray:
-    """Speed from its components, cells being read later."""
+def _speed(vx: xr.DataArray, vy: xr.DataArray) -> xr.DataArray:
+    """Return the speed from its components, computed lazily."""
     speed: xr.DataArray = xr.apply_ufunc(
-        np.hypot, rasters.chunked(across), rasters.chunked(up), dask="allowed"
+        np.hypot, rasters.chunked(vx), rasters.chunked(vy), dask="allowed"
     )
     speed.name = "speed"
-    crs = rasters.crs_of(across)
-    speed.attrs = {"units": across.attrs.get("units") or ""}
+    crs = rasters.crs_of(vx)
+    speed.attrs = {"units": vx.attrs.get("units") or ""}
     return speed if crs is None else speed.rio.write_crs(crs)
 
 
 def kind_of(layer: xr.DataArray, name: str) -> Kind:
-    """What the values of a raster are, by what its names and its type say.
+    """Return the kind of a raster's values, derived from its names and its type.
 
     Examples
     --------
@@ -185,45 +196,45 @@ def kind_of(layer: xr.DataArray, name: str) -> Kind:
         return "flags"
     if layer.dtype.kind in "biu" and layer.dtype.itemsize == 1:
         return "flags"
-    told = (layer.name, layer.attrs.get("standard_name"), layer.attrs.get("long_name"))
-    for words in (" ".join(str(text) for text in told if text), name):
+    names = (layer.name, layer.attrs.get("standard_name"), layer.attrs.get("long_name"))
+    for words in (" ".join(str(text) for text in names if text), name):
         for pattern, kind in _PATTERNS:
             if pattern.search(words.lower()):
                 return kind
     return "elevation"
 
 
-def _label_of(layer: xr.DataArray, kind: Kind, told: Kind | None) -> str | None:
-    """What stands along the colour bar: what the raster says of itself, with its unit."""
+def _label_of(layer: xr.DataArray, kind: Kind, stated_kind: Kind | None) -> str | None:
+    """Return the label of the colour bar: the raster's own name, with its units."""
     units = layer.attrs.get("units")
     units = str(units) if units not in (None, "", "1") else ""
     long_name = layer.attrs.get("long_name")
     words = str(long_name) if isinstance(long_name, str) else str(layer.name or "")
-    if told is not None and not words:
+    if stated_kind is not None and not words:
         return None
     words = words.replace("_", " ") or ("elevation" if kind == "elevation" else "value")
-    return f"{words} ({units})" if units else f"{words} (unit not stated)"
+    return f"{words} ({units})" if units else f"{words} (units not stated)"
 
 
 def footprints(training_set: xr.Dataset) -> gpd.GeoDataFrame:
-    """Outlines of the tiles of a training set, with their survey and split."""
+    """Return the outlines of the tiles of a training set, with their survey and split."""
     import geopandas as gpd
     import shapely
 
     edges = [training_set[name].to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")]
-    told = {
+    labels = {
         name: training_set[name].to_numpy() for name in ("split", "survey") if name in training_set
     }
     crs = training_set.attrs.get("crs")
-    return gpd.GeoDataFrame(told, geometry=shapely.box(*edges), crs=crs)
+    return gpd.GeoDataFrame(labels, geometry=shapely.box(*edges), crs=crs)
 
 
 def _table_of(points: gpd.GeoDataFrame) -> pd.DataFrame:
-    """Picks of points, in metres: degrees are projected to EPSG:3031."""
+    """Return a table of picks (m) from points; degrees are projected to EPSG:3031."""
     import pandas as pd
 
     if points.crs is not None and points.crs.is_geographic:
-        points = points.to_crs(areas.CRS)
+        points = points.to_crs(POLAR)
     exploded = points.explode(index_parts=False)
     table = pd.DataFrame({"x": exploded.geometry.x, "y": exploded.geometry.y})
     if "z" in exploded:
@@ -235,7 +246,7 @@ def _table_of(points: gpd.GeoDataFrame) -> pd.DataFrame:
 def _tracks_of(
     tables: Mapping[str, pd.DataFrame], outlines: Mapping[str, gpd.GeoDataFrame]
 ) -> list[Track]:
-    """Picks and outlines as they are drawn on a raster."""
+    """Return picks and outlines as tracks on a map."""
     tracks = []
     for table in tables.values():
         crs = table.attrs.get("crs")
@@ -253,7 +264,7 @@ def _tracks_of(
 
 
 def _vertices(geometry: Any) -> npt.NDArray[np.float64]:
-    """Vertices (n, 2) of outlines and lines, parted by NaN."""
+    """Return the vertices (n, 2) of outlines and lines, with NaN between them."""
     import shapely
 
     parts = shapely.get_parts(np.asarray(geometry.dropna()))
@@ -261,21 +272,21 @@ def _vertices(geometry: Any) -> npt.NDArray[np.float64]:
     lines = [*parts[~rings], *shapely.get_parts(shapely.boundary(parts[rings]))]
     if not lines:
         return np.empty((0, 2))
-    places, owner = shapely.get_coordinates(lines, return_index=True)
-    ends = np.flatnonzero(np.diff(owner)) + 1
-    vertices: npt.NDArray[np.float64] = np.insert(places, ends, np.nan, axis=0)
+    coordinates, line = shapely.get_coordinates(lines, return_index=True)
+    ends = np.flatnonzero(np.diff(line)) + 1
+    vertices: npt.NDArray[np.float64] = np.insert(coordinates, ends, np.nan, axis=0)
     return vertices
 
 
 def _draw_picks(sheet: Sheet, table: pd.DataFrame, name: str) -> None:
-    """Draw picks in the colours of their beds."""
+    """Draw picks in the colours of their bed elevations."""
     crs = crs_of_picks({name: table})
     x, y, z = (table[axis].to_numpy(np.float64) for axis in "xyz")
-    known = np.isfinite(x) & np.isfinite(y) & np.isfinite(z)
-    if not known.any():
+    finite = np.isfinite(x) & np.isfinite(y) & np.isfinite(z)
+    if not finite.any():
         draw_coverage(sheet, {name: table})
         return
-    x, y, z = x[known], y[known], z[known]
+    x, y, z = x[finite], y[finite], z[finite]
     count = int(table.attrs.get("picks", x.size))
     axes, width = frame_of([(x, y)], crs)
     scale = scale_of([z], "elevation")
@@ -290,18 +301,19 @@ def _draw_outlines(
     outlines: Mapping[str, gpd.GeoDataFrame],
     tables: Mapping[str, pd.DataFrame],
 ) -> None:
-    """Draw outlines in colours of their split, survey or name."""
+    """Draw outlines in the colours of their split, survey or name."""
     first = next(iter(outlines.values()))
     crs = None if first.crs is None else CRS.from_user_input(first.crs)
     groups: dict[str, Any] = {}
     for name, each in outlines.items():
-        same = each if each.crs is None or crs is None else each.to_crs(crs)
-        by = next((column for column in ("split", "survey") if column in same), None)
-        if by is None or same[by].nunique() > len(COLOURS):
-            groups[f"{name}: {counted(len(same), 'outline')}".lstrip(": ")] = same.geometry
+        projected = each if each.crs is None or crs is None else each.to_crs(crs)
+        column = next((column for column in ("split", "survey") if column in projected), None)
+        if column is None or projected[column].nunique() > len(COLOURS):
+            label = f"{name}: {counted(len(projected), 'outline')}".lstrip(": ")
+            groups[label] = projected.geometry
         else:
-            for value, some in same.groupby(by):
-                groups[f"{value}: {counted(len(some), 'tile')}"] = some.geometry
+            for value, group in projected.groupby(column):
+                groups[f"{value}: {counted(len(group), 'tile')}"] = group.geometry
     vertices = {label: _vertices(geometry) for label, geometry in groups.items()}
     places = [tuple(each[np.isfinite(each[:, 0])].T) for each in vertices.values()]
     axes, width = frame_of(places, crs)

@@ -1,4 +1,4 @@
-"""Parts of a map: its frame, cells, picks, lines, grounding line, colour bar."""
+"""Parts of a map: frame, cells, picks, lines, grounding line and colour bar."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy.typing as npt
 import xarray as xr
 from pyproj import CRS, Transformer
 
-from deepbedmap import places as areas
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.figures.cells import Axes, coarse, coast, in_plot_units, is_polar, unit_of
-from deepbedmap.figures.sheet import COLOURS, Kind, Scale, Sheet, counted, scale_of
+from deepbedmap.figures.scales import COLOURS, Kind, Scale, scale_of
+from deepbedmap.figures.sheet import Sheet, counted
+from deepbedmap.places import CONTINENT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 Values = npt.NDArray[np.float64]
 
 BELOW, ABOVE, LEFT = 2.6, 0.8, 1.6
-"""Centimetres that the axes, the colour bar and the title of a map take around it."""
+"""Margins of a map in centimetres, for its axes, colour bar and title."""
 
-_WIDTH, _BETWEEN = 8.0, 0.9
-_HIGHEST = 1.6  # times the width of its column
-_SMALL = 0.035  # cm, of the dots of many picks
-_DOT = 0.025  # cm from one pick that is drawn to the next, at least
-_WHOLE = 2e6  # metres beyond which picks are shown on the whole continent
+_WIDTH, _GAP = 8.0, 0.9  # cm
+_HIGHEST = 1.6  # maximum height of a map divided by the width of its column
+_SMALL_DOT = 0.035  # cm, diameter of the dots of many picks
+_SPACING = 0.025  # cm, minimum distance between drawn picks
+_CONTINENTAL = 2e6  # m, extent of picks beyond which a map shows the whole continent
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,15 @@ class Panel:
     Parameters
     ----------
     title
-        Stands above the map.
+        Text above the map.
     grid
-        (y, x) of any size; NaN is left grey.
+        Values (y, x) of any size; NaN is drawn in grey.
     kind
-        ``"elevation"``, ``"roughness"``, ``"speed"`` or ``"amount"``: all such panels of one label
-        share a scale. ``"difference"``: likewise, white at zero. ``"flags"``: a colour a value.
+        ``"elevation"``, ``"roughness"``, ``"speed"``, ``"amount"`` or ``"difference"`` (white at
+        zero): panels of one kind with the same label share a scale. ``"flags"``: one colour per
+        value.
     label
-        Of the colour bar, with the unit; by default that of the kind, in metres.
+        Label of the colour bar, with the units; by default the label of the kind, in metres.
     """
 
     title: str
@@ -57,21 +59,21 @@ class Panel:
 
 @dataclass(frozen=True)
 class Track:
-    """Picks or lines in a CRS (None: that of the map), (n, 2) x and y; NaN parts lines."""
+    """Picks or lines: (n, 2) x and y in a CRS (None for the CRS of the map), NaN between lines."""
 
     crs: CRS | None
     places: Values
     dots: bool
 
     def on(self, axes: Axes) -> tuple[Values, Values]:
-        """Coordinates x and y in the units of axes, which may be of another CRS."""
+        """Return x and y in the units of axes, which may have another CRS."""
         x, y = self.places.T
         if self.crs is not None and axes.crs is not None and not self.crs.equals(axes.crs):
-            known = np.isfinite(x)
-            moved = np.full_like(self.places, np.nan)
-            to = Transformer.from_crs(self.crs, axes.crs, always_xy=True)
-            moved[known] = np.column_stack(to.transform(x[known], y[known]))
-            x, y = moved.T
+            finite = np.isfinite(x)
+            projected = np.full_like(self.places, np.nan)
+            to_axes = Transformer.from_crs(self.crs, axes.crs, always_xy=True)
+            projected[finite] = np.column_stack(to_axes.transform(x[finite], y[finite]))
+            x, y = projected.T
         divisor = unit_of(axes.crs)[0]
         return x / divisor, y / divisor
 
@@ -79,9 +81,9 @@ class Track:
 def draw_panels(
     sheet: Sheet, panels: Sequence[Panel], columns: int, tracks: Sequence[Track] = ()
 ) -> None:
-    """Draw maps on a sheet, in rows from the top, with picks and lines upon each."""
+    """Draw maps on a sheet, in rows from the top, with picks and lines on each."""
     if not panels:
-        raise ValueError("a figure has at least one panel")
+        raise WrongCallError("panels: expected at least one, found none")
     cells = [coarse(panel.grid, flags=panel.kind == "flags") for panel in panels]
     scales = scales_of(panels, cells)
     width = _WIDTH if columns > 1 else 1.5 * _WIDTH
@@ -91,10 +93,10 @@ def draw_panels(
         axes = {n: Axes.around(cells[n].attrs["bounds"], rasters.crs_of(cells[n])) for n in row}
         bottom = top - ABOVE - max(width * min(each.ratio, _HIGHEST) for each in axes.values())
         for number in row:
-            wide = width * min(1, _HIGHEST / axes[number].ratio)
-            left = (number - first) * (width + LEFT + _BETWEEN) + (width - wide) / 2
+            map_width = width * min(1, _HIGHEST / axes[number].ratio)
+            left = (number - first) * (width + LEFT + _GAP) + (width - map_width) / 2
             draw_map(
-                *(sheet, cells[number], scales[number], axes[number], left, bottom, wide),
+                *(sheet, cells[number], scales[number], axes[number], left, bottom, map_width),
                 title=panels[number].title,
                 tracks=[(track, "0.7p,black") for track in tracks],
             )
@@ -102,7 +104,7 @@ def draw_panels(
 
 
 def scales_of(panels: Sequence[Panel], cells: Sequence[xr.DataArray]) -> list[Scale]:
-    """Scales of panels: one of all that are of a kind and have the same label, but flags."""
+    """Return the scale of each panel, shared by those of one kind and label, except flags."""
     groups: dict[tuple[str, str | None, int], list[int]] = {}
     for number, panel in enumerate(panels):
         own = number if panel.kind == "flags" else -1
@@ -118,14 +120,13 @@ def scales_of(panels: Sequence[Panel], cells: Sequence[xr.DataArray]) -> list[Sc
 
 
 def _meanings(grid: xr.DataArray) -> dict[float, str]:
-    """What the values of flags mean, by CF's attributes."""
+    """Return the meanings of flag values, from the CF attributes."""
     words = str(grid.attrs.get("flag_meanings", "")).split()
     values = np.atleast_1d(grid.attrs.get("flag_values", grid.attrs.get("flag_masks", [])))
     try:
-        told = {float(v): w.replace("_", " ") for v, w in zip(values, words, strict=False)}
+        return {float(v): w.replace("_", " ") for v, w in zip(values, words, strict=False)}
     except ValueError:
         return {}
-    return told
 
 
 def draw_map(
@@ -140,13 +141,13 @@ def draw_map(
     title: str = "",
     tracks: Sequence[tuple[Track, str]] = (),
 ) -> None:
-    """Draw a map of cells on a sheet, its lower left corner at a place in centimetres."""
-    where = begin_map(sheet, axes, left, bottom, width, "gray85")
-    plain = in_plot_units(cells)
-    plain = plain.copy(data=scale.place(plain.to_numpy()))
-    plain.gmt.registration = 1
+    """Draw a map of cells on a sheet; left, bottom (cm) is its lower left corner."""
+    frame = begin_map(sheet, axes, left, bottom, width, "gray85")
+    grid = in_plot_units(cells)
+    grid = grid.copy(data=scale.place(grid.to_numpy()))
+    grid.gmt.registration = 1
     scale.make()
-    sheet.figure.grdimage(plain, cmap=True, **where)
+    sheet.figure.grdimage(grid, cmap=True, **frame)
     end_map(sheet, axes, width, title=title, tracks=tracks)
     sheet.colour_bar(scale, width / 2, -1.25, 0.8 * width)
 
@@ -160,12 +161,12 @@ def begin_map(
     background: str = "white",
     below: float = BELOW,
 ) -> dict[str, object]:
-    """Go to a map's corner and fill its frame; return the region and projection to plot with."""
+    """Move to a map's corner and fill its frame; return its region and projection."""
     sheet.go(left - LEFT, bottom - below, width + LEFT + 0.3)
     sheet.go(left, bottom)
-    where: dict[str, object] = _where(axes, width)
-    sheet.figure.basemap(frame=[f"+g{background}"], **where)
-    return where
+    frame: dict[str, object] = _frame(axes, width)
+    sheet.figure.basemap(frame=[f"+g{background}"], **frame)
+    return frame
 
 
 def end_map(
@@ -177,16 +178,18 @@ def end_map(
     tracks: Sequence[tuple[Track, str]] = (),
     grounding_line: str = "0.6p,black",
 ) -> None:
-    """Draw what lies over the cells of a map, and its axes."""
+    """Draw the grounding line, tracks, axes and title of a map over its cells."""
     draw_coast(sheet, axes, width, grounding_line)
     for track, pen in tracks:
         draw_track(sheet, track, axes, width, pen)
-    across, up = axes.labels
-    sheet.figure.basemap(frame=["WSne", f"xaf+l{across}", f"yaf+l{up}"], **_where(axes, width))
+    x_label, y_label = axes.labels
+    sheet.figure.basemap(
+        frame=["WSne", f"xaf+l{x_label}", f"yaf+l{y_label}"], **_frame(axes, width)
+    )
     sheet.write_fitted(title, 0, width * axes.ratio + 0.2, width)
 
 
-def _where(axes: Axes, width: float) -> dict[str, object]:
+def _frame(axes: Axes, width: float) -> dict[str, object]:
     return {
         "region": list(axes.region),
         "projection": f"X{width:.4f}c/{width * axes.ratio:.4f}c",
@@ -194,44 +197,44 @@ def _where(axes: Axes, width: float) -> dict[str, object]:
 
 
 def draw_coast(sheet: Sheet, axes: Axes, width: float, pen: str) -> None:
-    """Draw grounding line and ice front, where a map shows Antarctica in EPSG:3031."""
+    """Draw the grounding line and the ice front if a map is in EPSG:3031."""
     if not is_polar(axes.crs):
         return
     west, east, south, north = axes.region
     resolution = "l" if east - west > 3000 else "i" if east - west > 700 else "h"
-    margin = 100  # km, longer than a step of the line
+    margin = 100  # km, longer than any segment of the line
     for what, each in (("ai", "0.3p,gray30"), ("ag", pen)):
         x, y = coast(what, resolution).T
         near = (x > west - margin) & (x < east + margin)
         near &= (y > south - margin) & (y < north + margin)
         if near.any():
             x, y = np.where(near, x, np.nan), np.where(near, y, np.nan)
-            sheet.figure.plot(x=x, y=y, pen=each, **_where(axes, width))
+            sheet.figure.plot(x=x, y=y, pen=each, **_frame(axes, width))
 
 
 def draw_track(sheet: Sheet, track: Track, axes: Axes, width: float, pen: str) -> None:
-    """Draw lines with a pen, or picks as dots of its colour, as many as can be told apart."""
+    """Draw lines with a pen, or picks as dots in its colour, thinned to what the eye resolves."""
     x, y = track.on(axes)
     if not np.isfinite(x).any():
         return
     if not track.dots:
-        sheet.figure.plot(x=x, y=y, pen=pen, **_where(axes, width))
+        sheet.figure.plot(x=x, y=y, pen=pen, **_frame(axes, width))
         return
     west, east, south, north = axes.region
     inside = (x >= west) & (x <= east) & (y >= south) & (y <= north)
     x, y = x[inside], y[inside]
     if not x.size:
         return
-    first = _squares(x, y, _DOT * (east - west) / width)[0]
-    size = _SMALL if first.size > 200 else 0.12
+    first = _squares(x, y, _SPACING * (east - west) / width)[0]
+    size = _SMALL_DOT if first.size > 200 else 0.12
     colour = pen.split(",")[-1]
-    sheet.figure.plot(x=x[first], y=y[first], style=f"c{size}c", fill=colour, **_where(axes, width))
+    sheet.figure.plot(x=x[first], y=y[first], style=f"c{size}c", fill=colour, **_frame(axes, width))
 
 
 def _squares(
     x: Values, y: Values, side: float
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Squares that hold picks: the first pick of each, the square of each pick, their counts."""
+    """Sort picks into squares; return the first pick per square, each pick's square, the counts."""
     column, row = (np.floor((axis - axis.min()) / side).astype(np.int64) for axis in (x, y))
     _, first, square, count = np.unique(
         row * (column.max() + 1) + column,
@@ -243,7 +246,7 @@ def _squares(
 
 
 def thinned(x: Values, y: Values, side: float) -> npt.NDArray[np.intp]:
-    """Numbers of the first pick of each square that has some, in their order."""
+    """Return the indices of the first pick in each square, in ascending order."""
     if not x.size:
         return np.empty(0, np.intp)
     return np.sort(_squares(x, y, side)[0])
@@ -257,11 +260,11 @@ def draw_values(
     axes: Axes,
     width: float,
 ) -> None:
-    """Draw picks in the colours of their values: the mean of those in each little square."""
+    """Draw picks in the colours of their values, averaged over small squares."""
     divisor = unit_of(axes.crs)[0]
     west, east, _, _ = axes.region
     x, y = (axis / divisor for axis in places)
-    _, square, count = _squares(x, y, 2 * _DOT * (east - west) / width)
+    _, square, count = _squares(x, y, 2 * _SPACING * (east - west) / width)
     x, y, mean = (np.bincount(square, axis) / count for axis in (x, y, values))
     many = x.size > 500
     scale.make()
@@ -272,7 +275,7 @@ def draw_values(
         cmap=True,
         style=f"c{0.08 if many else 0.2}c",
         pen=None if many else "0.25p,black",
-        **_where(axes, width),
+        **_frame(axes, width),
     )
 
 
@@ -283,7 +286,7 @@ def draw_tracks(
     tracks: Sequence[tuple[Track, str]],
     entries: Sequence[tuple[str, str, str]],
 ) -> None:
-    """Draw a map of picks and lines alone, with a legend beneath."""
+    """Draw a map of only picks and lines, with a legend below."""
     columns = 2 if len(entries) > 3 else 1
     below = 1.7 + 0.42 * -(-len(entries) // columns)
     begin_map(sheet, axes, 0, 0, width, below=below)
@@ -292,7 +295,7 @@ def draw_tracks(
 
 
 def draw_coverage(sheet: Sheet, picks: Mapping[str, pd.DataFrame]) -> None:
-    """Draw where surveys have picks, the largest first."""
+    """Draw the locations of surveys' picks, the largest survey first."""
     crs = crs_of_picks(picks)
     places = {name: places_of(table) for name, table in picks.items()}
     counts = {name: int(picks[name].attrs.get("picks", places[name][0].size)) for name in picks}
@@ -310,7 +313,7 @@ def draw_coverage(sheet: Sheet, picks: Mapping[str, pd.DataFrame]) -> None:
 
 
 def crs_of_picks(picks: Mapping[str, pd.DataFrame]) -> CRS | None:
-    """CRS of tables of picks; :class:`InvalidDataError` where they differ."""
+    """Return the CRS of tables of picks; raise :class:`InvalidDataError` if they differ."""
     stated = {
         name: CRS.from_user_input(table.attrs["crs"])
         for name, table in picks.items()
@@ -323,32 +326,34 @@ def crs_of_picks(picks: Mapping[str, pd.DataFrame]) -> CRS | None:
                 Fault(
                     name,
                     field="crs",
-                    expected=f"{first.to_string()} as of {next(iter(stated))}",
+                    expected=f"{first.to_string()}, the CRS of {next(iter(stated))}",
                     found=crs.to_string(),
-                    remedy="draw them apart",
+                    remedy="draw them separately",
                 )
             )
     return first
 
 
 def places_of(table: pd.DataFrame) -> tuple[Values, Values]:
-    """Finite coordinates of picks."""
+    """Return the finite coordinates of picks."""
     x, y = (table[axis].to_numpy(np.float64) for axis in ("x", "y"))
-    known = np.isfinite(x) & np.isfinite(y)
-    return x[known], y[known]
+    finite = np.isfinite(x) & np.isfinite(y)
+    return x[finite], y[finite]
 
 
 def frame_of(places: Sequence[tuple[Values, Values]], crs: CRS | None) -> tuple[Axes, float]:
-    """Axes around picks, those of the continent where they spread over much of it; their width."""
+    """Return axes around picks, or of the continent if they cover much of it, and the map width."""
     x, y = (np.concatenate([np.empty(0), *(place[n] for place in places)]) for n in (0, 1))
     if not x.size:
         raise InvalidDataError(
-            Fault("picks", expected="some", found="none", remedy="choose others, or a larger box")
+            Fault(
+                "picks", expected="at least one", found="none", remedy="use others, or a larger box"
+            )
         )
     xmin, ymin, xmax, ymax = (float(edge) for edge in (x.min(), y.min(), x.max(), y.max()))
     extent = max(xmax - xmin, ymax - ymin)
-    if is_polar(crs) and extent > _WHOLE:
-        axes = Axes.around(areas.CONTINENT, crs)
+    if is_polar(crs) and extent > _CONTINENTAL:
+        axes = Axes.around(CONTINENT, crs)
     else:
         least = 0.02 if unit_of(crs)[1] == "degrees" else 2000.0
         margin = max(0.0, least - extent) / 2

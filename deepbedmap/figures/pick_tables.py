@@ -1,4 +1,4 @@
-"""Picks for a figure, from a table, a Bedmap CSV or a pipeline, thinned to what can be seen."""
+"""Picks for a figure, from a table, a Bedmap CSV or a pipeline, thinned to what is visible."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MANY = 100_000
-_NEAR = 100.0  # metres within which one pick of many is enough for a picture
+_MANY = 100_000  # picks, above which they are thinned
+_SPACING = 100.0  # m, side of the squares of which one pick each is drawn
 
 
 def read_picks(path: Path, bounds: Bounds | None, crs: str | None) -> pd.DataFrame:
-    """Picks of a table, of a Bedmap standard CSV, or of a pipeline."""
+    """Read picks from a table, a Bedmap standard CSV or a pipeline."""
     if path.suffix.lower() == ".json":
         return survey_picks(catalog.PointsSource(path, bounds=bounds))
     try:
@@ -53,8 +53,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(path)
-    wanted = [name for name in schema.names if name.lower() in _COLUMNS]
-    table = pd.read_parquet(path, columns=wanted)
+    names = [name for name in schema.names if name.lower() in _COLUMNS]
+    table = pd.read_parquet(path, columns=names)
     geo = (schema.metadata or {}).get(b"geo")
     if table.attrs.get("crs") is None and geo is not None:
         columns = json.loads(geo).get("columns", {})
@@ -75,38 +75,40 @@ _COLUMNS = {
 def _as_picks(
     table: pd.DataFrame, path: Path, bounds: Bounds | None, crs: str | None
 ) -> pd.DataFrame:
-    """A table with columns x, y and z alone; longitudes and latitudes are projected."""
+    """Return only the columns x, y and z; longitudes and latitudes are projected."""
     attrs = dict(table.attrs)
-    held: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for column in table.columns:
         name = _COLUMNS.get(str(column).strip().lower())
-        if name is not None and name not in held:
-            held[name] = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
+        if name is not None and name not in values:
+            values[name] = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
     stated = attrs.get("crs") if attrs.get("crs") not in ("", "unknown") else None
-    if "x" not in held and {"lon", "lat"} <= held.keys():
+    if "x" not in values and {"lon", "lat"} <= values.keys():
         from pyproj import Transformer
 
-        to = Transformer.from_crs("OGC:CRS84", "EPSG:3031", always_xy=True)
-        held["x"], held["y"] = to.transform(held["lon"], held["lat"])
+        to_polar = Transformer.from_crs("OGC:CRS84", "EPSG:3031", always_xy=True)
+        values["x"], values["y"] = to_polar.transform(values["lon"], values["lat"])
         stated = "EPSG:3031"
-    if not {"x", "y"} <= held.keys():
+    if not {"x", "y"} <= values.keys():
         found = ", ".join(map(str, table.columns[:8])) or "none"
         raise InvalidDataError(
             Fault(str(path), expected="columns x and y, or lon and lat", found=found)
         )
     if stated is None and crs is None:
-        logger.warning("%s states no CRS: no grounding line is drawn; --crs states it", path)
-    picks = pd.DataFrame({name: held[name] for name in ("x", "y", "z") if name in held})
+        logger.warning(
+            "%s states no CRS, so the grounding line is not drawn; state it with --crs", path
+        )
+    picks = pd.DataFrame({name: values[name] for name in ("x", "y", "z") if name in values})
     low, high = (-np.inf, np.inf) if bounds is None else (bounds[:2], bounds[2:])
-    places = picks[["x", "y"]].to_numpy()
-    inside = np.isfinite(places) & (places >= low) & (places <= high)
-    chosen: pd.DataFrame = picks.loc[inside.all(axis=1)]
-    chosen.attrs = {"crs": stated or crs}
-    return chosen
+    coordinates = picks[["x", "y"]].to_numpy()
+    inside = np.isfinite(coordinates) & (coordinates >= low) & (coordinates <= high)
+    selected: pd.DataFrame = picks.loc[inside.all(axis=1)]
+    selected.attrs = {"crs": stated or crs}
+    return selected
 
 
 def survey_picks(source: catalog.PointsSource) -> pd.DataFrame:
-    """Picks of a survey, file by file, so that the memory holds those alone that are drawn."""
+    """Read the picks of a survey file by file, keeping only those to draw in memory."""
     lazy = source.to_dask()
     parts = [_thinned(part.compute(scheduler="synchronous")) for part in lazy.partitions]
     picks = pd.concat([part[["x", "y", "z"]] for part in parts], ignore_index=True)
@@ -119,8 +121,10 @@ def survey_picks(source: catalog.PointsSource) -> pd.DataFrame:
 
 
 def _thinned(picks: pd.DataFrame) -> pd.DataFrame:
-    """One pick of all within some metres."""
+    """Return one pick per square if there are many."""
     x, y = (picks[axis].to_numpy(np.float64) for axis in ("x", "y"))
-    some: pd.DataFrame = picks.iloc[thinned(x, y, _NEAR)] if len(picks) > _MANY else picks.copy()
-    some.attrs = {**picks.attrs, "picks": len(picks)}
-    return some
+    selected: pd.DataFrame = (
+        picks.iloc[thinned(x, y, _SPACING)] if len(picks) > _MANY else picks.copy()
+    )
+    selected.attrs = {**picks.attrs, "picks": len(picks)}
+    return selected

@@ -1,61 +1,37 @@
-"""A page that is drawn on with PyGMT: parts placed in centimetres, any text, complete or absent."""
+"""A page on which PyGMT draws: parts placed in centimetres, any text, written complete or not."""
 
 from __future__ import annotations
 
 import base64
-import math
 import os
 import shutil
 import tempfile
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pygmt
 from pygmt.encodings import charset
 from pygmt.exceptions import GMTError
 
 from deepbedmap import files
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
+from deepbedmap.figures.scales import Scale
 
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".tif", ".eps")
-"""What a figure may be written as; in an ``.svg`` it is an image of 300 dpi."""
+"""Formats of a figure; an ``.svg`` contains an image of 300 dpi."""
 
-_DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#8C6D1F")
-
-
-def _blend(colour: str, other: int, share: float) -> str:
-    """A colour mixed with black (0) or white (255)."""
-    parts = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return "#" + "".join(f"{round((1 - share) * part + share * other):02X}" for part in parts)
-
-
-COLOURS = (
-    *_DISTINCT,
-    *(_blend(colour, 0, 0.45) for colour in _DISTINCT),
-    *(_blend(colour, 255, 0.55) for colour in _DISTINCT),
-)
-"""To tell surveys apart; the first six, after Okabe & Ito (2008), with any colour vision."""
-
-MOST_CLASSES = 8
-"""Values of flags, at most, that have a colour each."""
-
-Kind = Literal["elevation", "difference", "roughness", "speed", "amount", "flags"]
-
-_MIDDLE = 300.0  # cm of GMT's page, whose size has no bound, that stay free on each side
-_LETTER = 0.5  # width of a letter over the height of its font, at most on average
+_MIDDLE = 300.0  # cm of GMT's unbounded page that stay free on each side
+_LETTER = 0.5  # upper limit of the average width of a letter divided by the size of its font
 _POINT = 2.54 / 72
 _LETTERS = {*map(chr, range(32, 127)), *charset["ISOLatin1+"].values()} - {"\ufffd"}
 
 
 def escape(text: object) -> str:
-    r"""Text as GMT draws it letter by letter, on one line; letters that it lacks become plain ones.
+    r"""Return text on one line as GMT draws it verbatim; letters that GMT lacks lose their accents.
 
     Examples
     --------
@@ -64,156 +40,29 @@ def escape(text: object) -> str:
     >>> escape("Nioghalvfjerdsbræ, Ōtākou")
     'Nioghalvfjerdsbræ, Otakou'
     """
-    known = []
+    letters = []
     for letter in " ".join(str(text).split()):
         if letter in _LETTERS:
-            known.append(letter)
+            letters.append(letter)
         elif letter.isprintable():
             plain = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
-            known.append(plain or "?")
-    return "".join(known).replace("\\", "\\\\").replace("@", "@@")
+            letters.append(plain or "?")
+    return "".join(letters).replace("\\", "\\\\").replace("@", "@@")
 
 
-def counted(number: int, what: str) -> str:
-    """So many of something.
+def counted(number: int, noun: str) -> str:
+    """Return a number and a noun, in the plural if necessary.
 
     Examples
     --------
     >>> counted(1, "pick"), counted(2000, "pick")
     ('1 pick', '2,000 picks')
     """
-    return f"{number:,} {what}{'s' * (number != 1)}"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Values and their colours.
-
-    Attributes
-    ----------
-    low, high
-        Values of the first and the last colour; of a speed their decimal logarithms.
-    clipped
-        Where values lie beyond: ``b`` below, ``f`` above, for the triangles of the colour bar.
-    classes
-        Of flags: each value and what it means.
-    """
-
-    kind: Kind
-    low: float
-    high: float
-    label: str
-    clipped: str = ""
-    classes: tuple[tuple[float, str], ...] = ()
-
-    @property
-    def logarithmic(self) -> bool:
-        """Whether colours go by the order of magnitude."""
-        return self.kind == "speed"
-
-    def make(self) -> None:
-        """Make this the current colour table."""
-        if self.classes:
-            pygmt.makecpt(
-                cmap=",".join(self.colours),
-                series=[0, len(self.classes), 1],
-                background=True,
-                overrule_bg=True,
-            )
-            return
-        pygmt.makecpt(
-            cmap=_PALETTES[self.kind],
-            series=[self.low, self.high],
-            background=True,
-            overrule_bg=True,
-            log=self.logarithmic,
-        )
-
-    @property
-    def colours(self) -> list[str]:
-        """Colours of the classes."""
-        return [COLOURS[number % len(COLOURS)] for number in range(len(self.classes))]
-
-    def place(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Values as the colour table has them: of flags the number of their class."""
-        if not self.classes:
-            return values
-        placed = np.full(values.shape, np.nan, np.float32)
-        for number, (value, _) in enumerate(self.classes):
-            placed[values == value] = number + 0.5
-        return placed
-
-
-_PALETTES: dict[str, str] = {
-    "elevation": "batlow",
-    "difference": "vik",
-    "roughness": "lapaz",
-    "speed": "lapaz",
-    "amount": "lapaz",
-}
-_LABELS: dict[str, str] = {
-    "elevation": "bed elevation (m)",
-    "difference": "difference (m)",
-    "roughness": "roughness (m)",
-    "speed": "ice speed (m/a)",
-    "amount": "value",
-    "flags": "",
-}
-_SLOWEST = 1.0
-
-
-def scale_of(
-    arrays: Sequence[npt.ArrayLike],
-    kind: Kind,
-    label: str | None = None,
-    meanings: Mapping[float, str] | None = None,
-    name: str = "",
-) -> Scale:
-    """Scale between robust quantiles of all values: a difference about zero, amounts from zero.
-
-    Raises
-    ------
-    InvalidDataError
-        No value is finite.
-    """
-    values = np.concatenate([np.asarray(array, np.float64).ravel() for array in arrays])
-    values = values[np.isfinite(values)]
-    if values.size == 0:
-        raise InvalidDataError(
-            Fault(name or "figure", expected="some finite values to draw", found="none")
-        )
-    label = _LABELS[kind] if label is None else label
-    least, most = float(values.min()), float(values.max())
-    if kind == "flags":
-        told = meanings or {}
-        distinct = np.unique(values)
-        if distinct.size <= MOST_CLASSES:
-            classes = tuple((float(v), told.get(float(v), f"{v:g}")) for v in distinct)
-            return Scale(kind, least, most, label, classes=classes)
-        kind = "amount"
-    if kind == "speed":
-        low = math.log10(max(float(np.percentile(values, 1)), _SLOWEST))
-        high = max(math.log10(max(float(np.percentile(values, 99.8)), _SLOWEST)), low + 1)
-        return Scale(kind, low, high, label, _beyond(least, most, 10**low, 10**high))
-    if kind == "difference":
-        high = float(np.percentile(np.abs(values), 99)) or max(-least, most) or 1.0
-        low = -high
-    elif kind in ("roughness", "amount") and least >= 0:
-        low, high = 0.0, float(np.percentile(values, 99)) or most or 1.0
-    else:
-        low, high = (float(edge) for edge in np.percentile(values, [0.5, 99.5]))
-    if not high - low > 1e-6 * max(abs(low), abs(high), 1e-3):
-        margin = max(1.0, 0.01 * abs(low))
-        low, high = low - margin, high + margin
-    return Scale(kind, low, high, label, _beyond(least, most, low, high))
-
-
-def _beyond(least: float, most: float, low: float, high: float) -> str:
-    return ("b" if least < low else "") + ("f" if most > high else "")
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 class Sheet:
-    """A figure, whose parts stand at places in centimetres: x to the right, y upwards."""
+    """A figure whose parts are placed in centimetres: x to the right, y upwards."""
 
     def __init__(self) -> None:
         self.figure = pygmt.Figure()
@@ -221,7 +70,7 @@ class Sheet:
         self.right = -np.inf
 
     def go(self, x: float, y: float, width: float = 0) -> None:
-        """Make a place the origin of what is drawn next, which is so wide."""
+        """Move the origin to a place (cm) for the next part, which has a width (cm)."""
         self.left, self.right = min(self.left, x), max(self.right, x + width)
         self.bottom = min(self.bottom, y)
         self.figure.shift_origin(xshift=f"f{_MIDDLE + x:.4f}c", yshift=f"f{_MIDDLE + y:.4f}c")
@@ -234,7 +83,7 @@ class Sheet:
         justify: str = "BL",
         font: str = "8p",
     ) -> None:
-        """Write a line of text at a place in centimetres from the current origin."""
+        """Write one line of text at a place in centimetres from the current origin."""
         line = escape(text)
         if not line.strip():
             return
@@ -259,7 +108,7 @@ class Sheet:
         font: str = "Helvetica-Bold",
         size: float = 11,
     ) -> None:
-        """Write a line in letters so small, down to 5 points, that it fits; else its beginning."""
+        """Write one line, reduced down to 5.5 points until it fits and otherwise truncated."""
         line = " ".join(str(text).split())
         fitting = width / (max(len(line), 1) * 1.1 * _LETTER * _POINT)
         points = min(size, max(fitting, 5.5))
@@ -276,16 +125,18 @@ class Sheet:
         width: float,
         columns: int = 1,
     ) -> None:
-        """Explain symbols and lines: from a place down, row by row.
+        """Draw a legend of symbols and lines from a place downwards, row by row.
 
         Parameters
         ----------
         entries
-            Label; ``"line"``, ``"box"`` or ``"dot"``; pen or colour.
+            For each: label; ``"line"``, ``"box"`` or ``"dot"``; pen or colour.
         x, y
-            Upper left corner, centimetres.
+            Upper left corner in centimetres.
         width
-            Of all columns.
+            Width of all columns in centimetres.
+        columns
+            Number of columns.
         """
         step, mark = 0.42, 0.55
         for number, (label, symbol, look) in enumerate(entries):
@@ -300,11 +151,11 @@ class Sheet:
                 projection="X1c/1c",
                 no_clip=True,
             )
-            room = width / columns - mark - 0.25
-            self.write_fitted(label, left + mark + 0.15, middle, room, "ML", "Helvetica", 8)
+            label_width = width / columns - mark - 0.25
+            self.write_fitted(label, left + mark + 0.15, middle, label_width, "ML", "Helvetica", 8)
 
     def colour_bar(self, scale: Scale, x: float, y: float, width: float) -> None:
-        """Draw the colour bar of a scale, or its classes: the middle of its upper edge."""
+        """Draw the colour bar of a scale, or its classes; x, y (cm) is the middle of its top."""
         if scale.classes:
             entries = [
                 (meaning, "box", colour)
@@ -324,7 +175,7 @@ class Sheet:
         self.write_fitted(scale.label, x, y - 0.85, 1.2 * width, "TC", "Helvetica", 8.5)
 
     def write_source(self, source: str) -> None:
-        """Say below everything what it was made from, in lines as long as the figure is wide."""
+        """Write the sources below all parts, in lines as long as the figure is wide."""
         if not source.strip():
             return
         letters = max(20, int((self.right - self.left) / (7 * _LETTER * _POINT)))
@@ -336,14 +187,14 @@ class Sheet:
 
 @contextmanager
 def drawing(path: str | os.PathLike[str], source: str = "") -> Iterator[Sheet]:
-    """Give a sheet to draw on; what was drawn is then written, complete or not at all.
+    """Yield a sheet to draw on, then write the figure, complete or not at all.
 
     Raises
     ------
     ValueError
-        The path ends in none of :data:`SUFFIXES`.
+        The suffix of the path is not one of :data:`SUFFIXES`.
     InvalidDataError
-        GMT refuses.
+        GMT cannot draw the figure.
     """
     path = Path(path)
     require_suffix(path)
@@ -373,14 +224,16 @@ def drawing(path: str | os.PathLike[str], source: str = "") -> Iterator[Sheet]:
 
 
 def require_suffix(path: str | os.PathLike[str]) -> None:
-    """Check that a figure can be written under a name; :class:`ValueError` where it cannot."""
+    """Raise :class:`ValueError` unless the suffix of a path is one of :data:`SUFFIXES`."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"a figure's name ends in one of {', '.join(SUFFIXES)}, not {suffix!r}")
+        raise WrongCallError(
+            f"a figure's name: expected one that ends in {', '.join(SUFFIXES)}, found {suffix!r}"
+        )
 
 
 def _save(figure: pygmt.Figure, path: Path) -> None:
-    # GMT takes a '+' or a space of a path for its own.
+    # GMT would interpret a '+' or a space in the path.
     suffix = path.suffix.lower()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="figure") as folder, files.beside(path) as part:
@@ -393,9 +246,9 @@ def _save(figure: pygmt.Figure, path: Path) -> None:
 
 
 def _as_svg(image: Path) -> str:
-    """An image as a drawing, since ghostscript writes no SVG."""
+    """Return an SVG document that contains a PNG image, since Ghostscript writes no SVG."""
     content = image.read_bytes()
-    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+    width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
     data = base64.b64encode(content).decode("ascii")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '

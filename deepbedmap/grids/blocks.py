@@ -1,7 +1,7 @@
 """A large grid in square blocks: the picks, cells and block medians that each block needs.
 
-Picks are summarized block by block and merged. Each block then takes the medians within
-the spline's margin, so that it can be solved independently of its neighbours.
+Picks are summarized block by block and merged. Each block is then solved from the medians
+within the spline's margin, independently of its neighbours.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Window(NamedTuple):
-    """A region of a grid: its first cell, and the one beyond its last."""
+    """A region of a grid: its first row and column, and those after its last."""
 
     top: int
     left: int
@@ -43,7 +43,7 @@ class Window(NamedTuple):
 
 
 class _Picks(NamedTuple):
-    """Picks, or medians of theirs; x and y in cells."""
+    """Picks, or their medians; x and y in cells."""
 
     x: spline.Floats
     y: spline.Floats
@@ -51,7 +51,7 @@ class _Picks(NamedTuple):
 
 
 class _Cells(NamedTuple):
-    """Cells with picks: their number, their mean bed and the squares about it, summed."""
+    """Cells with picks: number of picks, mean bed, and sum of squared deviations from the mean."""
 
     row: spline.Integers
     column: spline.Integers
@@ -61,7 +61,7 @@ class _Cells(NamedTuple):
 
 
 class Neighbourhood(NamedTuple):
-    """What a region is solved from."""
+    """The medians and cells from which a region is solved."""
 
     window: Window
     medians: _Picks
@@ -75,21 +75,21 @@ class _Summary(NamedTuple):
     cells: _Cells
 
     def windows(self, shape: tuple[int, int], side: int, max_gap: int) -> list[Window]:
-        """Regions with a cell so near to a pick that it may have a value."""
+        """Return the regions in which a cell is near enough to a pick to have a value."""
         rows, columns = shape
         touched = np.zeros((math.ceil(rows / side), math.ceil(columns / side)), bool)
         steps = [*range(-max_gap - 1, max_gap + 1, side), max_gap + 1]
         for step in steps:
             row = (self.cells.row + step).clip(0, rows - 1) // side
-            for aside in steps:
-                touched[row, (self.cells.column + aside).clip(0, columns - 1) // side] = True
+            for across in steps:
+                touched[row, (self.cells.column + across).clip(0, columns - 1) // side] = True
         return [
             Window(top, left, min(top + side, rows), min(left + side, columns))
             for top, left in (np.argwhere(touched) * side).tolist()
         ]
 
     def near(self, window: Window, max_gap: int) -> Neighbourhood:
-        """Those that bear on a region."""
+        """Return the medians and cells that affect a region."""
         medians = _within(self.medians, self.medians.y, self.medians.x, window, spline.MARGIN + 2)
         cells = _within(self.cells, self.cells.row, self.cells.column, window, max_gap + 1)
         return Neighbourhood(window, _Picks(*medians), _Cells(*cells))
@@ -98,7 +98,9 @@ class _Summary(NamedTuple):
 def _within(
     table: Iterable[Any], row: Any, column: Any, window: Window, margin: int
 ) -> Iterator[Any]:
-    """Entries at most so many cells from a region; their rows ascend, but for half a cell."""
+    """Yield the columns of a table within a margin (cells) of a region."""
+    # The entries are sorted by node or cell, so that their rows ascend to within half a cell: a
+    # binary search with one more row on either side finds all of them.
     first, last = np.searchsorted(row, [window.top - margin - 1, window.bottom + margin + 1])
     row, column = row[first:last], column[first:last]
     kept = (row >= window.top - margin) & (row < window.bottom + margin)
@@ -109,18 +111,18 @@ def _within(
 def picks_by_block(
     points: pd.DataFrame, inside: npt.NDArray[np.bool_], lattice: Lattice, side: int
 ) -> Iterator[_Picks]:
-    """Picks of each region in turn, a block around a node belonging to one of them."""
+    """Yield the picks of each region in turn; the block around a node belongs to one region."""
     x, y, z = (points[axis].to_numpy(np.float64) for axis in ("x", "y", "z"))
     rows, columns = (math.ceil(count / side) for count in lattice.shape)
     across, up = lattice.locate(x, y)
-    for places, count in ((across, columns), (up, rows)):
-        places += 0.5  # so that whole numbers bound the blocks
-        places //= side
-        places.clip(0, count - 1, out=places)
+    for position, count in ((across, columns), (up, rows)):
+        position += 0.5  # so that whole numbers bound the blocks
+        position //= side
+        position.clip(0, count - 1, out=position)
     up *= columns
     up += across
     up[~inside] = rows * columns
-    # Short integers are sorted in linear time.
+    # numpy sorts short integers in linear time.
     region = up.astype(np.uint16 if rows * columns < 2**16 else np.int64)
     del across, up
     order = np.argsort(region, kind="stable")
@@ -141,9 +143,10 @@ def summarize(picks: _Picks) -> _Summary:
 
 
 def _united(cells: _Cells) -> _Cells:
-    """Each cell once, by row and column.
+    """Merge entries of the same cell, and sort the cells by row and column.
 
-    Squares about the mean add up as in Chan, Golub & LeVeque (1983, doi 10.2307/2683386).
+    Squared deviations are merged as in Chan, Golub & LeVeque (1983, doi 10.2307/2683386): a sum of
+    squares minus the squared sum would lose all digits for a bed kilometres deep.
     """
     key = cells.row * (cells.column.max() + 1) + cells.column
     order = np.argsort(key, kind="stable")
@@ -152,18 +155,18 @@ def _united(cells: _Cells) -> _Cells:
     number, mean, squares = cells.number[order], cells.mean[order], cells.squares[order]
     total = np.add.reduceat(number, first)
     average = np.add.reduceat(number * mean, first) / total
-    away = mean - np.repeat(average, np.diff(first, append=len(key)))
+    deviation = mean - np.repeat(average, np.diff(first, append=len(key)))
     return _Cells(
         cells.row[order[first]],
         cells.column[order[first]],
         total,
         average,
-        np.add.reduceat(squares + number * away**2, first),
+        np.add.reduceat(squares + number * deviation**2, first),
     )
 
 
 def merge_summaries(summaries: Iterable[_Summary]) -> _Summary:
-    """One of all regions; a cell between two blocks may be in several."""
+    """Merge the summaries of all regions; a cell on the edge between two may be in both."""
     parts = list(summaries)
     medians = [np.concatenate(values) for values in zip(*(p.medians for p in parts), strict=True)]
     row, column = (np.floor(values + 0.5) for values in (medians[1], medians[0]))

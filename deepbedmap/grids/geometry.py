@@ -1,7 +1,7 @@
 """The extent of a grid: its region, its cells and nodes, and its attributes.
 
-Cells are pixel-registered: coordinates are cell centres. The nodes at which the spline is
-solved are the corners of the cells.
+Cells are pixel-registered: coordinates are cell centres. The spline is solved at nodes, the
+corners of the cells.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pygmt
 import xarray as xr
 from pyproj import CRS
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.points.combining import name_of, require_finite
 
 if TYPE_CHECKING:
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 # A pick on the edge between two cells belongs to the one east and north of it. Without this shift
 # (in cells) blockmedian and surface round such picks differently, and surface drops some of them.
 _TIE = 1e-6
-_METRES = 50  # spacing at which a grid of places like degrees would have next to no cells
+_METRES = 50  # least spacing at which coordinates in the range of degrees cannot be metres
 Floats = npt.NDArray[np.float64]
 
 
 def region_of(points: pd.DataFrame, increment: float = 250) -> Bounds:
-    """Bounds of points as ``gmt info -Is<increment>`` rounds them.
+    """Return the bounds of points, rounded as ``gmt info -Is<increment>`` does.
 
-    That is outward to whole increments, and on to dimensions with small factors, which GMT's
-    solver likes.
+    They are rounded outward to whole increments, and further to dimensions with small factors,
+    for which GMT's solver is fast.
 
     Parameters
     ----------
     points
         Columns ``x`` and ``y``, metres.
     increment
-        Metres.
+        Metres, more than 0.
 
     Returns
     -------
@@ -56,15 +56,18 @@ def region_of(points: pd.DataFrame, increment: float = 250) -> Bounds:
     Raises
     ------
     InvalidDataError
-        No points, coordinates that are not finite, or all points at one place.
+        There are no points, a coordinate is not finite, or all points are at one position.
+    ValueError
+        The increment is not positive.
 
     Examples
     --------
+    >>> import pandas as pd
     >>> region_of(pd.DataFrame({"x": [100, 1000], "y": [0, 990]}))
     (0.0, 0.0, 1250.0, 1250.0)
     """
     if increment <= 0:
-        raise ValueError(f"increment must be positive, not {increment}")
+        raise WrongCallError(f"increment must be positive, not {increment}")
     if points.empty:
         raise InvalidDataError(_fault(points, "at least one point", "none", "check the survey"))
     require_finite(points, "x", "y")
@@ -90,7 +93,7 @@ def region_of(points: pd.DataFrame, increment: float = 250) -> Bounds:
 
 @dataclass(frozen=True)
 class Lattice:
-    """The cells of a grid, and their corners: the nodes that the spline is solved at.
+    """The cells of a grid, and their corners: the nodes at which the spline is solved.
 
     Attributes
     ----------
@@ -105,9 +108,9 @@ class Lattice:
 
     @classmethod
     def of(cls, points: pd.DataFrame, spacing: float, region: Bounds | None) -> Lattice:
-        """Give the cells that picks are gridded on, once these are checked.
+        """Check picks and return the cells on which they are gridded.
 
-        Parameters, and errors, are those of :func:`grid_points`.
+        Parameters and errors are those of :func:`grid_points`.
         """
         if len(points) < 4:
             raise InvalidDataError(
@@ -122,19 +125,19 @@ class Lattice:
         for extent in (xmax - xmin, ymax - ymin):
             cells = extent / spacing if spacing > 0 else 0
             if cells < 0.5 or abs(cells - round(cells)) > 1e-6:
-                raise ValueError(
-                    f"a region {extent:g} m wide is no whole number of cells of {spacing:g} m"
+                raise WrongCallError(
+                    f"a region {extent:g} m wide is not a whole number of cells of {spacing:g} m"
                 )
         return lattice
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of cells; there is one more of nodes either way."""
+        """Rows and columns of cells; there is one more row and column of nodes."""
         xmin, ymin, xmax, ymax = self.bounds
         return round((ymax - ymin) / self.spacing), round((xmax - xmin) / self.spacing)
 
     def holds(self, points: pd.DataFrame) -> pd.Series[bool]:
-        """Which picks lie inside; InvalidDataError if none does."""
+        """Return which picks are inside; raise InvalidDataError if none is."""
         xmin, ymin, xmax, ymax = self.bounds
         inside = points["x"].between(xmin, xmax) & points["y"].between(ymin, ymax)
         if not inside.any():
@@ -149,9 +152,9 @@ class Lattice:
         return inside
 
     def locate(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
-        """Picks' places in cells: 0 is the first node, and cell (0, 0) lies between 0 and 1."""
-        # GMT's surface keeps coordinates in single precision, which for polar metres is up to
-        # 0.25 m.
+        """Return positions in cells: 0 is the first node, and cell (0, 0) is between 0 and 1."""
+        # GMT's surface keeps coordinates in single precision, which resolves polar stereographic
+        # metres only to 0.25 m; cells from the corner of the grid are much smaller numbers.
         xmin, ymin = self.bounds[:2]
         rows, columns = self.shape
         across, along = (
@@ -161,7 +164,7 @@ class Lattice:
         return across, along
 
     def raster(self, values: Any, name: str) -> xr.DataArray:
-        """Give values by (row, column) the coordinates of the cells' centres."""
+        """Return values (row, column) as a raster with the coordinates of the cell centres."""
         xmin, ymin = self.bounds[:2]
         rows, columns = self.shape
         return xr.DataArray(
@@ -175,7 +178,7 @@ class Lattice:
         )
 
     def parameters(self, tension: float, max_gap: int, points: int) -> dict[str, Any]:
-        """What a grid's provenance says of how it was made."""
+        """Return the parameters of a grid, for its provenance."""
         return {
             "spacing": self.spacing,
             "tension": tension,
@@ -188,11 +191,11 @@ class Lattice:
 def describe(
     grid: xr.DataArray, points: pd.DataFrame, method: str, parameters: dict[str, Any]
 ) -> xr.DataArray:
-    """Give a grid of picks its attributes and its CRS."""
+    """Set the attributes and the CRS of a grid of picks."""
     datum = points.attrs.get("vertical_datum")
     above_ellipsoid = datum == "ellipsoid"
     grid.attrs = {
-        # CF keeps the word altitude for heights above the geoid.
+        # In CF's standard names, altitude is a height above the geoid.
         "standard_name": "height_above_reference_ellipsoid"
         if above_ellipsoid
         else "bedrock_altitude",
@@ -223,17 +226,17 @@ def describe(
 
 def _require_metres(points: pd.DataFrame, spacing: float) -> None:
     crs = points.attrs.get("crs")
-    known = CRS.from_user_input(crs) if crs else None
+    stated_crs = CRS.from_user_input(crs) if crs else None
     degrees = {"x": 360, "y": 90}
-    if known is not None and known.is_geographic:
-        found = f"degrees ({known.to_string()})"
+    if stated_crs is not None and stated_crs.is_geographic:
+        evidence = f"degrees ({stated_crs.to_string()})"
     elif spacing >= _METRES and all(
         points[axis].abs().max() <= most for axis, most in degrees.items()
     ):
-        found = "no x beyond 360 and no y beyond 90, as in degrees"
+        evidence = "no x beyond 360 and no y beyond 90, as in degrees"
     else:
         return
-    raise InvalidDataError(_fault(points, "x and y in metres", found, "project the picks first"))
+    raise InvalidDataError(_fault(points, "x and y in metres", evidence, "project the picks first"))
 
 
 def _fault(points: pd.DataFrame, expected: str, found: str, remedy: str) -> Fault:

@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 _LEAST_NODES = 4  # surface refuses fewer, in either direction
 # Block medians nearer than this (RMS, in cells) to a straight line ten times as long lie on it.
 _STRAIGHT = 2.0
-_MARGIN = 24  # cells around the region when they do
+_MARGIN = 24  # cells by which the region is then extended
 
 
 def gmt_surface(
     x: Floats, y: Floats, z: Floats, cells: tuple[int, int], tension: float, max_gap: int
 ) -> npt.NDArray[np.floating]:
-    """The surface through the block medians at the cell centres near them, (rows, columns)."""
-    # Solved at the cell corners, 0 to columns and 0 to rows, in gridline registration: GMT 6.4's
-    # surface, given pixel registration, widens the region for its solver by half a cell and so
+    """Return GMT's surface through block medians, at the cell centres near them, (rows, columns).
+
+    ``x`` and ``y`` are in cells from the south-west corner of a grid of ``cells`` (rows, columns).
+    """
+    # Solved at the cell corners, 0 to columns and 0 to rows, in gridline registration: with pixel
+    # registration GMT 6.4's surface extends the region for its solver by half a cell, and so
     # shifts the result.
     rows, columns = cells
     shape = max(columns, _LEAST_NODES - 1), max(rows, _LEAST_NODES - 1)
@@ -43,9 +46,9 @@ def gmt_surface(
     middle = table[:, :2].mean(axis=0)
     _, spread, directions = np.linalg.svd(table[:, :2] - middle, full_matrices=False)
     if len(table) < 3 or spread[1] < min(_STRAIGHT * np.sqrt(len(table)), 0.1 * spread[0]):
-        # Blocks along one straight line carry no plane, but surface fits one all the same: up to
-        # thousands of kilometres high. So it gets the residuals of a trend along the line, and
-        # zeros far off to tilt the plane by.
+        # Blocks along one straight line do not define a plane, but surface fits one nevertheless,
+        # up to thousands of kilometres high. So it gets the residuals of a trend along the line,
+        # and zeros at four distant corners that keep its plane level.
         along = np.stack([np.ones(len(table)), (table[:, :2] - middle) @ directions[0]], axis=1)
         level, slope = np.linalg.lstsq(along, table[:, 2], rcond=None)[0]
         table[:, 2] -= along @ (level, slope)
@@ -62,7 +65,7 @@ def gmt_surface(
         tension=tension,
         verbose="q",
     ).to_numpy()
-    centres = _half_a_node_on(_half_a_node_on(surface).T).T
+    centres = _midway_between_rows(_midway_between_rows(surface).T).T
     heights: npt.NDArray[np.floating] = trend + centres[margin:, margin:][:rows, :columns]
     empty = np.ones(cells, bool)
     empty[y.astype(int), x.astype(int)] = False
@@ -70,9 +73,12 @@ def gmt_surface(
     return heights
 
 
-def _half_a_node_on(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Cubic convolution half-way between rows (Keys 1981, doi 10.1109/TASSP.1981.1163711)."""
-    # One row beyond each edge, in line with the two rows within: a plane stays a plane.
+def _midway_between_rows(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Interpolate midway between rows by cubic convolution.
+
+    Keys 1981, doi 10.1109/TASSP.1981.1163711; at the midpoint the weights are -1, 9, 9, -1 over 16.
+    """
+    # One row is extrapolated linearly beyond each edge, so that a plane remains a plane.
     rows = np.pad(values, ((1, 1), (0, 0)), mode="reflect", reflect_type="odd")
     middle: npt.NDArray[np.floating] = (9 * (rows[1:-2] + rows[2:-1]) - rows[:-3] - rows[3:]) / 16
     return middle

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 
 from deepbedmap.cluster import mapped
+from deepbedmap.errors import WrongCallError
 from deepbedmap.files.checksums import Checksum
 from deepbedmap.files.resumable import Parts
 from deepbedmap.grids import spline
@@ -123,14 +124,14 @@ def write_grid(
     reach = reach_of(max_gap)
     most = spline.MARGIN // 2 - reach_of(0)
     if path.suffix not in (".nc", ".zarr"):
-        raise ValueError(f"expected a name that ends in .nc or .zarr, not {path.name!r}")
+        raise WrongCallError(f"expected a name that ends in .nc or .zarr, not {path.name!r}")
     if max_gap > most:
-        raise ValueError(
+        raise WrongCallError(
             f"max_gap {max_gap} is too large for a grid solved region by region: at most {most};"
             " grid_points, or a .tif file, takes any"
         )
     if side < 1 or side % min(side, _CHUNK):
-        raise ValueError(f"side {side} must be a multiple of {_CHUNK}, or less than {_CHUNK}")
+        raise WrongCallError(f"side {side} must be a multiple of {_CHUNK}, or less than {_CHUNK}")
     lattice = Lattice.of(points, spacing, region)
     inside = lattice.holds(points).to_numpy()
     template = _template(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +66,17 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
             # thread that then frees a tensor of Python's kills the process.
             gc.collect()
             distributed.destroy_process_group()
+
+
+def require_device(device: str | None) -> None:
+    """Check the name of a device; :class:`ValueError` where there is none of that kind.
+
+    Examples
+    --------
+    >>> require_device("cuda:1")
+    """
+    if device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise WrongCallError(f"expected cpu, cuda or cuda:N, found {device!r}", "device")
 
 
 def place_of(device: str | torch.device | None = None) -> torch.device:

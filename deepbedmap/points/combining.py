@@ -1,4 +1,4 @@
-"""Combine the picks of several surveys, without repeated positions and overlapping datasets."""
+"""Combine the picks of several surveys, without repeated positions or overlapping datasets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
+from deepbedmap.extras import required_extra
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     import numpy.typing as npt
@@ -20,30 +21,33 @@ if TYPE_CHECKING:
     from deepbedmap.registry.listing import Registry
     from deepbedmap.registry.records import Dataset
 
+_AT_ONCE = 1_000_000  # picks whose neighbours are looked up together: this bounds memory
+
 
 def deduplicate(points: pd.DataFrame, tolerance: float = 1e-3) -> pd.DataFrame:
-    """Picks without repeats of a position.
+    """Merge picks at the same position into one.
 
-    In the order of the table, a pick that is no further than the tolerance from one that is kept
-    is a repeat of it (of the nearest such one). No two picks of the result are that near, and
-    each of those dropped is that near to one that is kept.
+    Picks are taken in the order of the table. A pick within the tolerance of one that is already
+    kept repeats that pick (the nearest, if there are several). In the result no two picks are
+    within the tolerance of each other, and every pick that was dropped is within it of one that
+    was kept.
 
     Parameters
     ----------
     points
-        As :func:`deepbedmap.points.read_points` or :func:`join_surveys` give them.
+        Picks, as returned by :func:`deepbedmap.points.read_points` or :func:`join_surveys`.
     tolerance
-        Distance in the units of x and y (metres), 0 or more: 0 drops equal positions alone. It is
-        meant to be less than the distance of picks along a line: memory grows with the number of
-        pairs that are this near.
+        Distance in the units of x and y (metres), 0 or more; 0 merges only equal positions. It
+        should be less than the spacing of picks along a line: memory grows with the number of
+        pairs within it.
 
     Returns
     -------
     pandas.DataFrame
-        One row a position, in the order of the first pick there, with that pick's x, y and flags.
-        ``z`` is the median of the beds there, which one spike does not move; ``bed_inferred`` is
-        true where any of them was inferred. ``attrs["duplicates"]`` is the number of picks
-        dropped (added to what it was); other attributes stay.
+        One row per position, in the order of the first pick there, with that pick's x, y and
+        flags. ``z`` is the median of the beds there, which a single spike does not move;
+        ``bed_inferred`` is true where any of them was inferred. ``attrs["duplicates"]`` is the
+        number of picks dropped, added to any earlier number; other attributes are kept.
 
     Raises
     ------
@@ -61,7 +65,7 @@ def deduplicate(points: pd.DataFrame, tolerance: float = 1e-3) -> pd.DataFrame:
     1  9.0  0.0  5.0
     """
     if not 0 <= tolerance < math.inf:
-        raise ValueError(f"a tolerance is a distance of 0 m or more, not {tolerance}")
+        raise WrongCallError(f"a tolerance is a distance of 0 m or more, not {tolerance}")
     require_finite(points, "x", "y")
     points = points.reset_index(drop=True)
     keeper = _keepers(points[["x", "y"]].to_numpy(np.float64), tolerance)
@@ -77,26 +81,27 @@ def deduplicate(points: pd.DataFrame, tolerance: float = 1e-3) -> pd.DataFrame:
         if "bed_inferred" in points:
             distinct.loc[medians.index, "bed_inferred"] = groups["bed_inferred"].any()
     distinct = distinct.reset_index(drop=True)
-    _forget_unused(distinct)
+    _remove_unused_categories(distinct)
     dropped = len(points) - len(distinct) + points.attrs.get("duplicates", 0)
     distinct.attrs = {**points.attrs, "duplicates": dropped}
     return distinct
 
 
 def name_of(points: pd.DataFrame) -> str:
-    """The pipeline, or the file, that picks were read from: for messages."""
+    """Return the pipeline or file that picks were read from, for messages."""
     sources = points.attrs.get("sources") or []
     names = [source.get("pipeline") or source.get("file") for source in sources]
     return str(names[0]) if names else "points"
 
 
 def require_finite(points: pd.DataFrame, *names: str) -> None:
-    """Refuse picks with a missing or infinite value in one of some columns.
+    """Check that columns of picks hold no missing or infinite value.
 
     Raises
     ------
     InvalidDataError
-        With the first such row, counted from 0, and their number.
+        A value is missing or infinite; the message names the first such row, counted from 0, and
+        their number.
     """
     for name in names:
         wrong = ~np.isfinite(points[name].to_numpy(np.float64))
@@ -108,17 +113,15 @@ def require_finite(points: pd.DataFrame, *names: str) -> None:
                     entry=f"row {row}",
                     field=name,
                     expected="a finite number",
-                    found=f"{points[name].iloc[row]} ({int(wrong.sum())} such in all)",
+                    found=f"{points[name].iloc[row]} (one of {int(wrong.sum())} such records)",
                     remedy="drop these records",
                 )
             )
 
 
 def _keepers(places: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.intp]:
-    """Row that stands for each row: itself, or an earlier one of about the same position."""
-    from scipy.spatial import cKDTree
-
-    # Equal positions first: any number of them would make a number of pairs as its square.
+    """Return the row that is kept for each row: itself, or an earlier one at the same position."""
+    # Equal positions are merged first: n of them would otherwise give n² / 2 pairs in the tree.
     order = np.lexsort((places[:, 1], places[:, 0]))
     ordered = places[order]
     starts = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[: len(places)]
@@ -126,6 +129,9 @@ def _keepers(places: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[n
     keeper[order] = order[np.flatnonzero(starts)][np.cumsum(starts) - 1]  # lexsort is stable
     if tolerance == 0:
         return keeper
+    with required_extra("grid"):
+        from scipy.spatial import cKDTree
+
     firsts = np.flatnonzero(keeper == np.arange(len(places)))
     apart = places[firsts]
     tree = cKDTree(apart, balanced_tree=False, compact_nodes=False)
@@ -133,42 +139,44 @@ def _keepers(places: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[n
     if not len(pairs):
         return keeper
     distances = np.hypot(*(apart[pairs[:, 0]] - apart[pairs[:, 1]]).T)
-    stands_for = np.arange(len(firsts))
+    representative = np.arange(len(firsts))
     nearest = np.full(len(firsts), np.inf)
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     rows = zip(*pairs[order].T.tolist(), distances[order].tolist(), strict=True)
+    # Pairs come in the order of their earlier pick, so it is settled by now whether that is kept;
+    # a pick that was itself dropped may not represent another, or chains would drift along a line.
     for earlier, later, distance in rows:
-        if stands_for[earlier] == earlier and distance < nearest[later]:
-            stands_for[later] = earlier
+        if representative[earlier] == earlier and distance < nearest[later]:
+            representative[later] = earlier
             nearest[later] = distance
-    kept: npt.NDArray[np.intp] = firsts[stands_for][np.searchsorted(firsts, keeper)]
+    kept: npt.NDArray[np.intp] = firsts[representative][np.searchsorted(firsts, keeper)]
     return kept
 
 
-def _forget_unused(points: pd.DataFrame) -> None:
+def _remove_unused_categories(points: pd.DataFrame) -> None:
     for name in points.columns[points.dtypes == "category"]:
         points[name] = points[name].cat.remove_unused_categories()
 
 
 def join_surveys(surveys: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Picks of several surveys in one table.
+    """Join the picks of several surveys in one table.
 
     Parameters
     ----------
     surveys
-        Picks by the names of their surveys: citekeys of the registry, say.
+        Picks of each survey by its name, such as its citekey in the registry.
 
     Returns
     -------
     pandas.DataFrame
         All picks, survey after survey, each with its flags (missing where its survey has none;
         ``bed_inferred`` is then false) and the column ``source``: category, the survey's name.
-        ``attrs`` has ``crs`` and ``vertical_datum``, and the ``sources`` of all.
+        ``attrs`` holds ``crs``, ``vertical_datum`` and the ``sources`` of all surveys.
 
     Raises
     ------
     ValueError
-        If there is no survey.
+        If ``surveys`` is empty.
     InvalidDataError
         If the surveys differ in CRS or in vertical datum: convert them first.
 
@@ -179,22 +187,9 @@ def join_surveys(surveys: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     ['King2016Rutford', 'Shi2010CRESIS']
     """
     if not surveys:
-        raise ValueError("there is no survey to join")
-    said: dict[str, Any] = {}
-    for name in ("crs", "vertical_datum"):
-        values = {key: points.attrs.get(name) for key, points in surveys.items()}
-        said[name] = next(iter(values.values()))
-        for key, value in values.items():
-            if value != said[name]:
-                raise InvalidDataError(
-                    Fault(
-                        key,
-                        field=name,
-                        expected=f"that of {next(iter(values))} ({said[name] or 'unknown'})",
-                        found=value or "unknown",
-                        remedy="picks are joined in one CRS and one vertical datum alone",
-                    )
-                )
+        raise WrongCallError("there is no survey to join")
+    # pandas drops attributes silently where those of the joined tables differ, so compare first.
+    reference = {name: _common_attribute(surveys, name) for name in ("crs", "vertical_datum")}
     tables = [*surveys.values()]
     joined = pd.concat(tables, ignore_index=True)
     if "line" in joined:
@@ -215,11 +210,29 @@ def join_surveys(surveys: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     )
     sources = [source for points in surveys.values() for source in points.attrs.get("sources", ())]
     joined.attrs = {
-        "crs": said["crs"],
-        "vertical_datum": said["vertical_datum"],
+        "crs": reference["crs"],
+        "vertical_datum": reference["vertical_datum"],
         "sources": sources,
     }
     return joined
+
+
+def _common_attribute(surveys: Mapping[str, pd.DataFrame], name: str) -> Any:
+    """Return an attribute that all surveys share; raise InvalidDataError if one differs."""
+    values = {survey: points.attrs.get(name) for survey, points in surveys.items()}
+    first, expected = next(iter(values.items()))
+    for survey, value in values.items():
+        if value != expected:
+            raise InvalidDataError(
+                Fault(
+                    survey,
+                    field=name,
+                    expected=f"{expected or 'unknown'} as in {first}",
+                    found=value or "unknown",
+                    remedy="convert the surveys to one CRS and one vertical datum first",
+                )
+            )
+    return expected
 
 
 def without_overlaps(
@@ -228,78 +241,95 @@ def without_overlaps(
     distance: float = 10.0,
     difference: float = 1.0,
 ) -> pd.DataFrame:
-    """Picks without those that two datasets have both, by the registry's ``overlaps_with``.
+    """Drop picks that two datasets share, by the registry's ``overlaps_with``.
 
-    Of two datasets that overlap one keeps its picks: the survey before a compilation
-    (``survey_type``); then what is in use before what is superseded, retired or withdrawn; then
-    the one published later; then the first in the registry. From the other go the picks that are
-    no further than ``distance`` in x and in y, and than ``difference`` in bed, from one of its.
-    Picks of a compilation that no such survey has stay.
+    Of two overlapping datasets one keeps all its picks: a survey before a compilation
+    (``survey_type``); then one in use before one that is superseded, retired or withdrawn; then
+    the one published later; then the first in the registry. The other loses the picks within
+    ``distance`` in x and in y, and ``difference`` in bed, of a pick of the first. Picks of a
+    compilation that no such survey contains are kept.
 
     Parameters
     ----------
     points
-        As of :func:`join_surveys`, with citekeys as ``source``.
+        Picks, as returned by :func:`join_surveys`, with citekeys as ``source``.
     registry
-        As :func:`deepbedmap.registry.load` gives it.
+        As returned by :func:`deepbedmap.registry.load`.
     distance, difference
         Metres, more than 0.
 
     Returns
     -------
     pandas.DataFrame
-        The other picks, in order. ``attrs["overlaps"]``: for each dataset that lost picks, how
-        many.
+        The remaining picks, in order. ``attrs["overlaps"]``: the number of picks dropped from
+        each dataset that lost any.
 
     Raises
     ------
     ValueError
         If there is no column ``source``, or a distance is not positive.
     InvalidDataError
-        If a source is no citekey of the registry, or a coordinate or bed is missing or infinite.
+        If a source is not a citekey of the registry, or a coordinate or bed is missing or
+        infinite.
     """
-    from scipy.spatial import cKDTree
-
     if "source" not in points:
-        raise ValueError("picks of several surveys have a column source; see join_surveys")
+        raise WrongCallError("picks of several surveys have a column source; see join_surveys")
     if not (0 < distance < math.inf and 0 < difference < math.inf):
-        raise ValueError(f"distances are more than 0 m, not {distance} and {difference}")
+        raise WrongCallError(f"distances are more than 0 m, not {distance} and {difference}")
     require_finite(points, "x", "y", "z")
-    places = {dataset.citekey: place for place, dataset in enumerate(registry)}
+    source = points["source"].to_numpy(dtype=object)
+    datasets = _by_precedence(pd.unique(source), registry)
+    # Scaled so that one cube of half-width 1 is the tolerance in all three coordinates.
+    scaled = points[["x", "y", "z"]].to_numpy(np.float64) / (distance, distance, difference)
+    kept = np.ones(len(points), dtype=bool)
+    dropped = {}
+    for place, dataset in enumerate(datasets):
+        preferred = [
+            other.citekey
+            for other in datasets[:place]
+            if other.citekey in dataset.overlaps_with or dataset.citekey in other.overlaps_with
+        ]
+        if not preferred:
+            continue
+        own = np.flatnonzero(source == dataset.citekey)
+        kept[own] = ~_near_any(scaled[own], scaled[np.isin(source, preferred)])
+        if count := int((~kept[own]).sum()):
+            dropped[dataset.citekey] = count
+    remaining: pd.DataFrame = points[kept].reset_index(drop=True)
+    _remove_unused_categories(remaining)
+    remaining.attrs = {**points.attrs, "overlaps": dropped}
+    return remaining
+
+
+def _by_precedence(citekeys: Iterable[str], registry: Registry) -> list[Dataset]:
+    """Return datasets in the order in which they keep their picks."""
+    position = {dataset.citekey: number for number, dataset in enumerate(registry)}
 
     def rank(dataset: Dataset) -> tuple[bool, bool, int, int]:
         return (
             dataset.survey_type == "compilation",
             dataset.status in ("superseded", "retired", "withdrawn"),
             -(dataset.year or 0),
-            places[dataset.citekey],
+            position[dataset.citekey],
         )
 
-    source = points["source"].to_numpy(dtype=object)
-    datasets = sorted((registry[citekey] for citekey in pd.unique(source)), key=rank)
-    scaled = points[["x", "y", "z"]].to_numpy(np.float64) / (distance, distance, difference)
-    kept = np.ones(len(points), dtype=bool)
-    lost = {}
-    for place, dataset in enumerate(datasets):
-        before = [
-            other.citekey
-            for other in datasets[:place]
-            if other.citekey in dataset.overlaps_with or dataset.citekey in other.overlaps_with
-        ]
-        if not before:
-            continue
-        own = np.flatnonzero(source == dataset.citekey)
-        tree = cKDTree(scaled[np.isin(source, before)], balanced_tree=False, compact_nodes=False)
-        for start in range(0, len(own), 1_000_000):
-            rows = own[start : start + 1_000_000]
-            # The bound of a query is not within it.
-            nearest, _ = tree.query(
-                scaled[rows], p=np.inf, distance_upper_bound=1 + 1e-9, workers=pa.cpu_count()
-            )
-            kept[rows] = np.isinf(nearest)
-        if count := int((~kept[own]).sum()):
-            lost[dataset.citekey] = count
-    rest: pd.DataFrame = points[kept].reset_index(drop=True)
-    _forget_unused(rest)
-    rest.attrs = {**points.attrs, "overlaps": lost}
-    return rest
+    return sorted((registry[citekey] for citekey in citekeys), key=rank)
+
+
+def _near_any(
+    positions: npt.NDArray[np.float64], others: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Return which positions are within 1 of any of the others in every coordinate."""
+    with required_extra("grid"):
+        from scipy.spatial import cKDTree
+
+    tree = cKDTree(others, balanced_tree=False, compact_nodes=False)
+    near = np.empty(len(positions), dtype=bool)
+    for start in range(0, len(positions), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        # The upper bound is exclusive: a distance of exactly 1 needs a bound slightly above it.
+        nearest, _ = tree.query(
+            positions[part], p=np.inf, distance_upper_bound=1 + 1e-9, workers=pa.cpu_count()
+        )
+        near[part] = np.isfinite(nearest)
+    return near

@@ -1,7 +1,7 @@
-"""Picks of a raw file, block after block: their flight lines, dates and times.
+"""Picks of a raw file, block by block: their flight lines, dates and times.
 
-A date or time that can be read in several ways, and whether lines are named, is decided
-from all records of the file.
+How to read an ambiguous date or time, and whether lines have names, is decided from all
+records of the file.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ Box = tuple[float, float, float, float]
 
 
 class Settled(NamedTuple):
-    """What the records of a file so far decide for all of them.
+    """What the records read so far decide for all records of a file.
 
-    ``named``: whether lines go by names; ``day``, ``clock``: the way to read the texts, -1 where
-    there is no single one. None where no record says anything.
+    ``named``: whether lines have names; ``day``, ``clock``: the format of the texts, -1 where no
+    single one fits. None where no record decides it.
     """
 
     named: bool | None
@@ -48,33 +48,34 @@ class Settled(NamedTuple):
     clock: int | None
 
     def follows(self, earlier: Settled) -> bool:
-        """Whether nothing is decided otherwise than before."""
+        """Whether every earlier decision still holds."""
         return all(old in (None, new) for old, new in zip(earlier, self, strict=True))
 
 
 class Lines:
-    """Names of the lines of a survey, in the order in which they come."""
+    """Names of the lines of a survey, in order of appearance."""
 
     def __init__(self) -> None:
-        self._places: dict[str, int] = {}
+        self._codes: dict[str, int] = {}
 
     @property
     def names(self) -> pd.Index[str]:
-        """Names by their codes."""
-        return pd.Index([*self._places], dtype="str")
+        """Names in the order of their codes."""
+        return pd.Index([*self._codes], dtype="str")
 
     def code(self, codes: npt.NDArray[Any], name: Callable[[int], str]) -> npt.NDArray[np.int32]:
-        """Codes of the survey for those of a block, the names of which a function gives."""
+        """Return the survey's codes for a block's own codes, whose names ``name`` returns."""
         own, present = pd.factorize(codes)
-        places = [self._places.setdefault(name(n), len(self._places)) for n in present]
-        coded: npt.NDArray[np.int32] = np.array(places, dtype=np.int32)[own]
+        survey_codes = [self._codes.setdefault(name(n), len(self._codes)) for n in present]
+        coded: npt.NDArray[np.int32] = np.array(survey_codes, dtype=np.int32)[own]
         return coded
 
 
 class FilePicks:
     """The picks of a file, from its records block by block.
 
-    ``numbered``: whether the blocks hold all records of the file, so that lines can be told.
+    ``numbered``: whether the blocks hold every record of the file, so that a message can name the
+    line of the file.
     """
 
     def __init__(
@@ -87,14 +88,14 @@ class FilePicks:
         self._numbered_records = numbered
         self._total = self._missing = 0
         self._named: bool | None = None
-        self._day, self._clock = _Ways(), _Ways()
+        self._day, self._clock = _Format(), _Format()
         self._line = 1
         self._last: tuple[float, float] | None = None
         self._as_degrees: Refused | None = None
         self._degrees = polar and not recipe.reprojected
 
     def add(self, records: Records) -> None:
-        """Look at the records of the next block."""
+        """Check and count the records of the next block."""
         if records.refused:
             raise self._refusal(records.refused, self._total)
         if len(records):
@@ -110,11 +111,11 @@ class FilePicks:
 
     @property
     def settled(self) -> Settled:
-        """What the records so far decide."""
+        """What the records read so far decide."""
         return Settled(self._named, self._day.chosen, self._clock.chosen)
 
     def finish(self, records: Records, settled: Settled, lines: Lines) -> Columns:
-        """Columns of the picks of the next block, with ``line`` and ``time``, inside the box."""
+        """Return columns of the next block's picks inside the box, with ``line`` and ``time``."""
         columns = records.columns
         x, y = columns["x"], columns["y"]
         codes: npt.NDArray[Any]
@@ -138,14 +139,17 @@ class FilePicks:
         return columns
 
     def close(self) -> None:
-        """Say what became of the file's records."""
+        """Check the file as a whole, and log how many of its records became picks."""
         if self._degrees and self._as_degrees:
             raise self._refusal(self._as_degrees, 0)
         names = self.raw.layout.day_and_clock or ("", "")
-        for name, ways in zip(names, (self._day, self._clock), strict=True):
-            if said := ways.ambiguity:
+        for name, form in zip(names, (self._day, self._clock), strict=True):
+            if ambiguity := form.ambiguity:
                 logger.warning(
-                    "%s: %s can be read in %s, so there is no time", self.raw.path, name, said
+                    "%s: %s can be read in %s, so the picks have no time",
+                    self.raw.path,
+                    name,
+                    ambiguity,
                 )
         logger.info(
             "%s: %d records, %d dropped for a missing coordinate or bed, "
@@ -164,9 +168,10 @@ class FilePicks:
     def _numbered(
         self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.intp]:
-        """Number of the line of each pick, one more after each gap."""
+        """Return the number of each pick's line, which increases by one at each gap."""
         if not len(x):
             return np.empty(0, dtype=np.intp)
+        # A block continues the line of the block before it.
         last_x, last_y = self._last or (x[0], y[0])
         gaps = np.hypot(np.diff(x, prepend=last_x), np.diff(y, prepend=last_y)) > LINE_GAP
         numbers = self._line + np.cumsum(gaps)
@@ -177,7 +182,7 @@ class FilePicks:
         x, y = records.columns["x"], records.columns["y"]
         self._degrees = bool((np.abs(x) <= 360).all() and (np.abs(y) <= 90).all())
         if self._as_degrees is None:
-            expected = "metres in EPSG:3031, which degrees are not"
+            expected = "metres in EPSG:3031, not degrees"
             found = coordinates_text(records.columns, 0)
             self._as_degrees = Refused(self._total + records.first, expected, found)
 
@@ -191,15 +196,19 @@ class FilePicks:
         )
 
 
-class _Ways:
-    """Which way of reading fits all texts of a file; several are no single one if they differ."""
+class _Format:
+    """The format that fits all dates, or times, of a file.
+
+    Where several fit, they count as one if they give the same value for every text: 05/05/2011 is
+    the same day read day first or month first, 03/04/2011 is not.
+    """
 
     def __init__(self) -> None:
         self._fits: npt.NDArray[np.bool_] | None = None
         self._same = np.empty((0, 0), dtype=bool)
 
     def add(self, readings: Readings | None) -> None:
-        """Take the texts of one more block."""
+        """Test the formats on the texts of one more block."""
         if readings is None or not (readings.codes >= 0).any():
             return
         ways = readings.ways
@@ -212,7 +221,7 @@ class _Ways:
 
     @property
     def chosen(self) -> int | None:
-        """The way, or -1; None without any text."""
+        """Number of the format, -1 if no single one fits; None without any text."""
         if self._fits is None:
             return None
         fitting = np.flatnonzero(self._fits)
@@ -220,7 +229,7 @@ class _Ways:
 
     @property
     def ambiguity(self) -> str | None:
-        """Say why there is no single way; None if there is one."""
+        """Why no single format fits; None if one does."""
         if self._fits is None or self.chosen != -1:
             return None
         return "several ways" if self._fits.any() else "no known way"
@@ -232,19 +241,20 @@ COLUMNS = ("x", "y", "z", "line", "quality", "time", "bed_inferred")
 def frame(
     parts: Sequence[Columns], lines: Lines, names: Collection[str] | None = None
 ) -> pd.DataFrame:
-    """Table of picks from the columns of some, which are emptied: nothing is there twice.
+    """Return a table of picks from the columns of its parts.
 
-    ``names`` of the columns; None: those that any of the parts has.
+    ``names`` are the columns of the table; None for those that any part has. The parts are emptied
+    on the way, so that no column is in memory twice.
     """
     sizes = [len(part["x"]) for part in parts]
-    absent = {"quality": np.int8(NO_QUALITY), "time": np.datetime64("NaT", "ns")}
+    missing_value = {"quality": np.int8(NO_QUALITY), "time": np.datetime64("NaT", "ns")}
     columns: dict[str, Any] = {}
     for name in COLUMNS:
         if not (any(name in part for part in parts) if names is None else name in names):
             continue
         columns[name] = np.concatenate(
             [
-                part.pop(name) if name in part else np.full(size, absent[name])
+                part.pop(name) if name in part else np.full(size, missing_value[name])
                 for part, size in zip(parts, sizes, strict=True)
             ]
         )

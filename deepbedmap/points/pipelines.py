@@ -1,8 +1,8 @@
 """A survey pipeline: what its reader and its filters mean.
 
 PDAL's stages (https://pdal.io) ``readers.text``, ``filters.assign``, ``filters.expression`` and
-``filters.reprojection`` become the layout of the raw files and steps on their columns, which numpy
-and pyproj take.
+``filters.reprojection`` become the layout of the raw files and steps on their columns, which
+numpy and pyproj carry out.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from deepbedmap.errors import Fault
 
 Columns = dict[str, npt.NDArray[Any]]
-"""Columns of records by their names: float64, of one length."""
+"""Columns of records by name: float64, all of the same length."""
 
 
 @dataclass(frozen=True)
 class Assign:
-    """``filters.assign``: a column from others, all of it or where a condition is met."""
+    """``filters.assign``: compute a column from others, everywhere or where a condition holds."""
 
     stage: int
     target: str
@@ -42,7 +42,7 @@ class Assign:
 
 @dataclass(frozen=True)
 class Keep:
-    """``filters.expression``: the records that stay."""
+    """``filters.expression``: keep the records for which a condition holds."""
 
     stage: int
     condition: ast.expr
@@ -50,7 +50,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Reproject:
-    """``filters.reprojection``: X and Y in another CRS; Z stays as it is."""
+    """``filters.reprojection``: transform X and Y to another CRS; Z is unchanged."""
 
     stage: int
     source: str
@@ -62,25 +62,25 @@ Step = Assign | Keep | Reproject
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns of a raw file and what parts them (a space stands for any white space)."""
+    """Columns of a raw file and their separator (a space means any white space)."""
 
     names: tuple[str, ...]
     separator: str
     skip: int
 
     def split(self, line: str) -> list[str]:
-        """Fields of a line."""
+        """Return the fields of a line."""
         if self.separator == " ":
             return line.split()
         return [text.strip(" ") for text in line.split(self.separator)]
 
     def named(self, *meanings: str) -> str | None:
-        """Name of the first of these columns that is there, in any case."""
+        """Return the first of these columns that the file has, ignoring case; None if none."""
         names = {name.upper(): name for name in self.names}
         return next((names[meaning] for meaning in meanings if meaning in names), None)
 
     def fits(self, other: Layout) -> bool:
-        """Whether the columns that both name are at the same places."""
+        """Whether columns that both layouts name are in the same positions."""
         return (self.skip, len(self.names)) == (other.skip, len(other.names)) and all(
             ours == theirs or theirs.startswith("(")
             for ours, theirs in zip(self.names, other.names, strict=True)
@@ -93,19 +93,19 @@ class Layout:
 
     @property
     def day_and_clock(self) -> tuple[str, str] | None:
-        """Columns of the date and of the time of day."""
+        """Columns of the date and the time of day."""
         day = self.named("FRAME", "DATE")
         clock = self.named("UTCTIMESOD", "UTC", "TIME", "TIME_UTC")
         return (day, clock) if day and clock else None
 
     def __str__(self) -> str:
         mark = {" ": "white space", "\t": "tabs"}.get(self.separator, repr(self.separator))
-        return f"{len(self.names)} fields parted by {mark} ({','.join(self.names)})"
+        return f"{len(self.names)} fields separated by {mark} ({','.join(self.names)})"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A pipeline that was checked: its stages, and the steps that its filters mean."""
+    """A checked pipeline: its stages, and its filters as steps."""
 
     path: Path
     document: schemas.Document
@@ -117,7 +117,7 @@ class Recipe:
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
-        """Read a pipeline and check it; InvalidDataError tells all that is wrong with it."""
+        """Read a pipeline and check it; raise InvalidDataError with all its faults."""
         document = schemas.validate_file(path, "pipeline")
         stages = document.content["pipeline"]
         crs = stages[0].get("override_srs")
@@ -127,7 +127,8 @@ class Recipe:
             kind = stage["type"]
             if (kind == "readers.text") != (number == 0) and not faults:
                 place = ("pipeline", number, "type")
-                faults.append(document.fault(place, "readers.text first, and only there", kind))
+                expected = "readers.text as the first stage, and no other"
+                faults.append(document.fault(place, expected, kind))
             try:
                 if "override_srs" in stage:
                     _crs(stage["override_srs"])
@@ -161,12 +162,12 @@ class Recipe:
 
     @property
     def skip(self) -> int:
-        """Lines before the first record; without a header of its own, PDAL takes the file's."""
+        """Lines before the first record; without ``header``, PDAL reads one more as the header."""
         return int(self.reader.get("skip", 0)) + ("header" not in self.reader)
 
     @property
     def own_layout(self) -> Layout | None:
-        """Layout by the header that the pipeline gives, if it gives one."""
+        """Layout from the pipeline's own header; None if it has none."""
         if "header" not in self.reader:
             return None
         place = self.document.fault(("pipeline", 0, "header"))
@@ -174,14 +175,17 @@ class Recipe:
 
     @property
     def inferred(self) -> str | None:
-        """Column that the pipeline makes to mark the beds that it infers."""
+        """Column that the pipeline adds to mark inferred beds; None if it adds none."""
         targets = (step.target for step in self.steps if isinstance(step, Assign))
         return next((name for name in targets if name.upper() == "BED_INFERRED"), None)
 
     def layout(self, header: str, place: Fault) -> Layout:
-        """Layout by a header, which stands at a place in the pipeline or in a raw file."""
+        """Return the layout that a header describes.
+
+        ``place`` is where the header is, in the pipeline or in a raw file, for messages.
+        """
         separator = self.reader.get("separator")
-        if separator is None:  # PDAL then takes the first mark in the header
+        if separator is None:  # PDAL then takes the first character that cannot be in a name
             mark = re.search(r"[^A-Za-z0-9]", header)
             separator = mark[0] if mark else " "
         layout = Layout((), separator, self.skip)
@@ -195,10 +199,11 @@ class Recipe:
             if [other.upper() for other in names].count(name.upper()) > 1:
                 expected = "each name once, whatever its case"
                 faults.append(replace(place, expected=expected, found=f"{name!r} again"))
+        # The steps are tried on empty columns: that shows whether the columns they need exist.
         columns: Columns = {name: np.empty(0) for name in names}
         for step in self.steps:
             try:
-                _take(step, columns, 0)
+                _apply(step, columns, 0)
             except StepError as error:
                 where = ("pipeline", step.stage)
                 faults.append(self.document.fault(where, error.expected, error.found))
@@ -206,17 +211,17 @@ class Recipe:
                     columns[step.target] = np.empty(0)
         for name in "XYZ":
             if name not in columns:
-                expected = f"a column {name}, or a filters.assign that makes it"
+                expected = f"a column {name}, or a filters.assign that computes it"
                 faults.append(replace(place, expected=expected, found=", ".join(names)))
         if faults:
             raise InvalidDataError(*faults)
         return layout
 
     def run(self, columns: Columns, size: int) -> npt.NDArray[np.bool_]:
-        """Take the steps on columns of some size, and return which records they keep."""
+        """Apply the steps to columns of ``size`` records, and return which records they keep."""
         kept = np.ones(size, dtype=bool)
         for step in self.steps:
-            chosen = _take(step, columns, size)
+            chosen = _apply(step, columns, size)
             if chosen is not None:
                 kept &= chosen
         return kept
@@ -227,7 +232,7 @@ class Recipe:
         return tuple(step.source for step in self.steps if isinstance(step, Reproject))
 
     def columns_used(self) -> set[str]:
-        """Names of the columns that must be numbers: coordinates, bed, those of expressions."""
+        """Return the columns that must be numbers: coordinates, bed, and those in expressions."""
         used = {"X", "Y", "Z"}
         for step in self.steps:
             if isinstance(step, Assign):
@@ -253,13 +258,13 @@ _TOKEN = re.compile(
     r"|(?P<name>[A-Za-z][A-Za-z0-9_]*)"
     r"|(?P<symbol>&&|\|\||[=!<>]=|[-+*/<>()!]))"
 )
-_LONGEST = 400  # each operator may be one level deeper for whoever reads or evaluates it
+_LONGEST = 400  # characters: each operator may nest one level deeper, in parsing and evaluating
 _WORDS = {"&&": " and ", "||": " or ", "!": " not "}
 _ARITHMETIC: dict[type, Any] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: lambda left, right: left / np.where(right == 0, np.nan, right),  # as PDAL has it
+    ast.Div: lambda left, right: left / np.where(right == 0, np.nan, right),  # as in PDAL
 }
 _COMPARISON: dict[type, Any] = {
     ast.Eq: operator.eq,
@@ -299,16 +304,16 @@ def _crs(name: str) -> pyproj.CRS:
     except pyproj.exceptions.CRSError:
         raise StepError("a coordinate reference system that PROJ knows", repr(name)) from None
     if len(crs.axis_info) != 2:
-        raise StepError("a horizontal reference system: heights stay as they are", repr(name))
+        raise StepError("a horizontal reference system, since heights are not changed", repr(name))
     return crs
 
 
 def _parse(text: str) -> ast.expr:
-    """PDAL's expression as a Python one, each name of which has a ``_`` before it.
+    """Parse an expression of PDAL's as one of Python's, with ``_`` before each name.
 
-    PDAL's operators bind as Python's do once && is ``and``, || is ``or`` and ! is ``not``. The
-    mark keeps a column from being one of Python's words. Nothing is evaluated here, and
-    :func:`_evaluate` knows no calls and no attributes.
+    PDAL's operators have the precedence of Python's once && is ``and``, || is ``or`` and ! is
+    ``not``. The underscore keeps a column from being a keyword of Python's. Nothing is evaluated
+    here, and :func:`_evaluate` handles neither calls nor attributes.
     """
     python = ""
     position = 0
@@ -338,7 +343,7 @@ def _names(node: ast.expr) -> set[str]:
 
 
 def _evaluate(node: ast.expr, columns: Columns, truth: bool = False) -> npt.NDArray[Any]:
-    """Evaluate to float64 or, where a truth is asked for, to bool."""
+    """Evaluate an expression to float64 or, with ``truth``, a condition to bool."""
     value: npt.NDArray[Any]
     match node:
         case ast.Constant(value=float(number)) if not truth:
@@ -365,19 +370,19 @@ def _evaluate(node: ast.expr, columns: Columns, truth: bool = False) -> npt.NDAr
             for other in values[1:]:
                 value = join(value, _evaluate(other, columns, truth))
             return value
-    found = re.sub(r"\b_(?=[A-Za-z])", "", ast.unparse(node))
-    raise StepError("a comparison" if truth else "a number", repr(found))
+    text = re.sub(r"\b_(?=[A-Za-z])", "", ast.unparse(node))
+    raise StepError("a comparison" if truth else "a number", repr(text))
 
 
-def _take(step: Step, columns: Columns, size: int) -> npt.NDArray[np.bool_] | None:
-    """Change columns of some size as a step says; return which records it keeps, if not all."""
+def _apply(step: Step, columns: Columns, size: int) -> npt.NDArray[np.bool_] | None:
+    """Apply a step to columns of ``size`` records; return which it keeps, None for all."""
     if isinstance(step, Keep):
         return _evaluate(step.condition, columns, truth=True)
     if isinstance(step, Assign):
         value = np.broadcast_to(_evaluate(step.value, columns), size)
         if step.condition is not None:
             chosen = _evaluate(step.condition, columns, truth=True)
-            # A column that PDAL makes under a condition is 0 where that is not met.
+            # PDAL sets a new column to 0 where the condition is not met.
             value = np.where(chosen, value, columns.get(step.target, 0.0))
         columns[step.target] = value
     elif {"X", "Y"} <= columns.keys():

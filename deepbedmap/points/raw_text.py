@@ -1,4 +1,4 @@
-"""The raw text of a survey: the layout of a file, its blocks, its columns and its faults."""
+"""The raw text of a survey: a file's layout, its blocks of records, its columns and its faults."""
 
 from __future__ import annotations
 
@@ -37,49 +37,50 @@ _NUMBER = re.compile(
 
 
 class Texts(NamedTuple):
-    """A column of text: each record's place among the distinct texts, -1 where it has none."""
+    """A column of text: each record's index into the distinct texts, -1 where it is missing."""
 
     codes: npt.NDArray[np.int32]
     distinct: pd.Index[str]
 
     def of(self, records: npt.NDArray[np.bool_]) -> Texts:
-        """Texts of some records, in the order in which they come there."""
+        """Return the texts of some records, numbered in order of appearance among them."""
         codes, present = pd.factorize(self.codes[records], use_na_sentinel=False)
-        known = present >= 0
-        places = np.where(known, np.cumsum(known) - 1, -1).astype(np.int32)
-        return Texts(places[codes], self.distinct.take(present[known]))
+        has_text = present >= 0
+        new_codes = np.where(has_text, np.cumsum(has_text) - 1, -1).astype(np.int32)
+        return Texts(new_codes[codes], self.distinct.take(present[has_text]))
 
     def without(self, missing: npt.NDArray[np.bool_]) -> Texts:
-        """Texts with some of the values as missing ones."""
+        """Return the column with some of its distinct texts as missing values."""
         if not missing.any():
             return self
-        places = np.where(missing, -1, np.cumsum(~missing) - 1)
-        codes = np.append(places, -1)[self.codes].astype(np.int32)
+        new_codes = np.where(missing, -1, np.cumsum(~missing) - 1)
+        codes = np.append(new_codes, -1)[self.codes].astype(np.int32)
         return Texts(codes, self.distinct[~missing])
 
 
 class UnreadableError(Exception):
-    """A block has a fault; where it stands is for :func:`fault_of` to find."""
+    """A block cannot be parsed; :meth:`RawFile.unreadable` finds the line at fault."""
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """A raw file, how its columns lie and what its comment lines say.
+    """A raw file, the layout of its columns and the metadata in its comment lines.
 
-    ``numbers`` are the columns that must be numbers, ``texts`` the others that are wanted.
+    ``numbers`` are the columns read as numbers, ``texts`` those read as text; no other is read.
     """
 
     path: Path
     layout: Layout
-    said: dict[str, str]
+    metadata: dict[str, str]
     numbers: frozenset[str]
     texts: frozenset[str]
 
     @classmethod
     def open(cls, path: Path, recipe: Recipe, standard: bool) -> RawFile:
-        """Find the layout of a file.
+        """Read the layout of a file from its first lines.
 
-        ``standard``: that the file has the names of the pipeline is not a hope but the condition.
+        ``standard``: the file must name its columns as the pipeline does, as a Bedmap standard CSV
+        does; any other file may have a header of its own.
         """
         if all(not line or line.isspace() for line in _lines_of(path)):
             raise _invalid(path, 1, found="an empty file", remedy="fetch the file again")
@@ -91,7 +92,7 @@ class RawFile:
                 line=len(comments) + 1,
                 expected=f"a Bedmap standard CSV, with the columns {recipe.reader['header']}",
                 found=excerpt(header),
-                remedy="write a pipeline for it, or let `deepbedmap new` do so",
+                remedy="write a pipeline for it, as `deepbedmap new` does",
             )
         heading = list(islice(_lines_of(path), layout.skip if layout else recipe.skip))
         _check_length(path, heading, layout.skip if layout else recipe.skip)
@@ -108,12 +109,16 @@ class RawFile:
             if day == layout.named("FRAME"):
                 numbers.add(clock)
         wanted = {name for name in texts if name} - numbers
-        return cls(path, layout, _said_of(comments), frozenset(numbers), frozenset(wanted))
+        return cls(path, layout, _metadata_of(comments), frozenset(numbers), frozenset(wanted))
 
     def blocks(
         self, checksum: Checksum, advance: Callable[[int], None] = lambda _: None
     ) -> Iterator[bytes]:
-        """Whole lines after those that are skipped; the checksum and ``advance`` get all bytes."""
+        """Yield the records in blocks of whole lines.
+
+        All bytes of the file, header included, go into the checksum, and their number to
+        ``advance``.
+        """
         with _open(self.path) as stream:
             for _ in range(self.layout.skip):
                 line = stream.readline()
@@ -129,8 +134,8 @@ class RawFile:
                 mark = b""
 
     def parse(self, block: bytes) -> tuple[int, Columns, dict[str, Texts]]:
-        """Return the number of records of a block, their numbers and their texts."""
-        _ = block.isascii() or block.decode()
+        """Return the number of records in a block, their numbers and their texts."""
+        _ = block.isascii() or block.decode()  # raises UnicodeDecodeError
         if b"\r" in block:
             block = block.replace(b"\r\n", b"\n")
         block = _squeezed(block, self.layout.separator.encode())
@@ -142,7 +147,7 @@ class RawFile:
             table = self._parsed(block, types)
         numbers = {name: table[name].to_numpy() for name in self.numbers}
         if any(np.isinf(column).any() for column in numbers.values()):
-            raise UnreadableError("a number that is infinite")
+            raise UnreadableError("an infinite number")
         return len(table), numbers, {name: _texts(table[name]) for name in self.texts}
 
     def _parsed(self, block: bytes, types: dict[str, pa.DataType]) -> pa.Table:
@@ -164,11 +169,11 @@ class RawFile:
             raise UnreadableError(str(error)) from None
 
     def record(self, number: int) -> tuple[int, str]:
-        """Line number and text of a record, counted from 0."""
+        """Return line number and text of a record, counted from 0."""
         return next(islice(self._numbered_records(), number, None))
 
     def _numbered_records(self) -> Iterator[tuple[int, str]]:
-        """Records and their line numbers, slowly: only a message needs them."""
+        """Yield line numbers and records; slow, and used only for messages."""
         skip = self.layout.skip
         blank = "\n\t " if self.layout.separator == " " else "\n "
         for number, line in enumerate(islice(_lines_of(self.path), skip, None), skip + 1):
@@ -177,7 +182,7 @@ class RawFile:
                 yield number, text.rstrip("\n")
 
     def undecodable(self) -> InvalidDataError:
-        """Say where a file is no text."""
+        """Return the error that names the first line that is not text."""
         skip = self.layout.skip
         for number, line in enumerate(islice(_lines_of(self.path), skip, None), skip + 1):
             try:
@@ -193,7 +198,7 @@ class RawFile:
         return _invalid(self.path, expected="text in UTF-8", remedy="fetch the file again")
 
     def unreadable(self, error: UnreadableError) -> InvalidDataError:
-        """Say where a file has a record that cannot be read."""
+        """Return the error that names the first record that cannot be read."""
         for number, line in self._numbered_records():
             fields = self.layout.split(line)
             if len(fields) != len(self.layout.names):
@@ -203,7 +208,7 @@ class RawFile:
                     continue
                 place = Fault(str(self.path), line=number, field=name)
                 if not _NUMBER.fullmatch(text):
-                    expected = "a number, or nan, * or nothing where it is missing"
+                    expected = "a number, or nan, * or nothing for a missing value"
                     return InvalidDataError(replace(place, expected=expected, found=repr(text)))
                 if math.isinf(float(text)):
                     found = str(float(text))
@@ -212,12 +217,12 @@ class RawFile:
 
 
 def excerpt(line: str) -> str:
-    """Quote a line, the beginning of a long one."""
+    """Return a line in quotes, shortened if it is long."""
     return repr(line) if len(line) <= 80 else f"{line[:80]!r}..."
 
 
 def texts_of_numbers(column: npt.NDArray[np.float64]) -> Texts:
-    """Whole numbers as digits."""
+    """Return whole numbers as texts of digits."""
     codes, numbers = pd.factorize(column.round())
     values = pd.Index([f"{number:.0f}" for number in numbers], dtype="str")
     return Texts(codes.astype(np.int32), values).without(values.isin(_NO_TEXT))
@@ -231,7 +236,7 @@ def _texts(column: pa.ChunkedArray) -> Texts:
 
 
 def _squeezed(records: bytes, separator: bytes) -> bytes:
-    """Records without the spaces beside separators; white space as a separator is one space."""
+    """Return records without spaces next to separators, and with runs of white space as one."""
     if separator == b" ":
         records = records.replace(b"\t", b" ")
     if b" " not in records:
@@ -251,30 +256,30 @@ def _open(file: Path) -> IO[bytes]:
 
 
 def _lines_of(file: Path) -> Iterator[bytes]:
-    """Lines of a raw file without a byte order mark, each but the last ended by a line feed."""
+    r"""Yield the lines of a raw file, without a byte order mark, ended by ``\n``."""
     with _open(file) as stream:
         for number, line in enumerate(stream):
             text = line.replace(b"\r\n", b"\n")
             yield text if number else text.removeprefix(_BYTE_ORDER_MARK)
 
 
-def _invalid(file: Path, line: int | None = None, **said: str) -> InvalidDataError:
-    return InvalidDataError(Fault(str(file), line=line, **said))
+def _invalid(file: Path, line: int | None = None, **details: str) -> InvalidDataError:
+    return InvalidDataError(Fault(str(file), line=line, **details))
 
 
 def _leading_lines(file: Path) -> tuple[list[str], str]:
-    """Comment lines that a file begins with, and the line that follows them."""
+    """Return the comment lines at the beginning of a file, and the line after them."""
     comments: list[str] = []
     for line in _lines_of(file):
-        said = line.decode(errors="replace").rstrip("\n")
-        if not said.startswith("#"):
-            return comments, said
-        comments.append(said)
+        text = line.decode(errors="replace").rstrip("\n")
+        if not text.startswith("#"):
+            return comments, text
+        comments.append(text)
     return comments, ""
 
 
-def _said_of(comments: list[str]) -> dict[str, str]:
-    """Pairs of ``#key: value``, no more than a person would have written."""
+def _metadata_of(comments: list[str]) -> dict[str, str]:
+    """Return the pairs of ``#key: value``, limited in number and length for provenance."""
     pairs = (comment[1:].partition(":") for comment in comments[:50])
     return {key.strip()[:80]: value.strip()[:400] for key, _, value in pairs if value.strip()}
 
@@ -292,7 +297,7 @@ def _check_length(file: Path, heading: list[bytes], skip: int) -> None:
 
 
 def _column_name(text: str) -> str:
-    """Name that a file's own header means: without its unit, in letters, digits and ``_``.
+    """Return the column name of a file's own header: without unit, in letters, digits and ``_``.
 
     Examples
     --------
@@ -303,18 +308,18 @@ def _column_name(text: str) -> str:
 
 
 def _layout_by_name(file: Path, comments: list[str], header: str, recipe: Recipe) -> Layout | None:
-    """Layout of a file whose own header has the pipeline's names; None for any other file."""
+    """Return the layout of a file whose header has the pipeline's names; None for other files."""
     own = recipe.own_layout
     if own is None:
         return None
     needed = recipe.columns_used() & {*own.names}
-    # Where X, Y and Z are columns of the header, its names are the pipeline's and not the file's.
+    # A header with X, Y or Z in it was written for the pipeline: no file names its columns so.
     renamed = not needed.isdisjoint("XYZ")
     if not comments and (renamed or recipe.skip == 1):
         return None
-    known = {name.upper(): name for name in own.names}
+    own_names = {name.upper(): name for name in own.names}
     texts = own.split(header)
-    names = [known.get(_column_name(text).upper()) for text in texts]
+    names = [own_names.get(_column_name(text).upper()) for text in texts]
     shared = {name for name in names if name}
     if not shared or len(shared) < len(names) - names.count(None):
         return None
@@ -328,12 +333,13 @@ def _layout_by_name(file: Path, comments: list[str], header: str, recipe: Recipe
             found=", ".join(texts),
             remedy="fetch the file again, or write a pipeline for it",
         )
-    places = (name or f"({text})" for name, text in zip(names, texts, strict=True))
-    return replace(own, names=tuple(places), skip=len(comments) + 1)
+    # Columns that the pipeline does not name keep their position under a name in parentheses.
+    positions = (name or f"({text})" for name, text in zip(names, texts, strict=True))
+    return replace(own, names=tuple(positions), skip=len(comments) + 1)
 
 
 def _layout_by_position(file: Path, header: str, recipe: Recipe) -> Layout:
-    """Layout of the pipeline, or by the last of the lines that it skips if it has no header."""
+    """Return the pipeline's layout or, if it has no header, that of the last line it skips."""
     own = recipe.own_layout
     if own is None:
         return recipe.layout(header, Fault(str(file), line=recipe.skip))
@@ -343,7 +349,8 @@ def _layout_by_position(file: Path, header: str, recipe: Recipe) -> Layout:
 
 
 def _check_header(file: Path, header: str, layout: Layout) -> None:
-    """Refuse a file whose own single line of header has other columns than the pipeline's."""
+    """Refuse a file whose header, a single line, has another number of columns."""
+    # Titles are often separated otherwise than the records, or end with a separator.
     counts = {len(layout.split(text)) for text in (header, header.rstrip(layout.separator + " "))}
     if counts.isdisjoint({1, len(layout.names)}):
         raise InvalidDataError(_miscounted(file, 1, header, layout))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbedmap.errors import WrongCallError
 from deepbedmap.points.tracks import means, stretches, tracks_by_parts
 
 if TYPE_CHECKING:
@@ -14,19 +15,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STRETCH = 1_250.0
-"""Length (m) of the stretches of a line within which roughness is the standard deviation."""
+"""Length (m) of the stretches of a line whose standard deviation is the roughness."""
 
 FEWEST = 3
-"""Picks that a stretch needs to have a roughness."""
+"""Least number of picks in a stretch for which roughness is computed."""
 
 
 def roughness_along(
     picks: pd.DataFrame, columns: Sequence[str] = ("z", "grid"), length: float = STRETCH
 ) -> pd.DataFrame:
-    """Roughness along lines: standard deviation of elevation within stretches.
+    """Compute roughness along lines: the standard deviation of elevation within stretches.
 
-    Each line is cut into stretches of one length from its first pick on; stretches with fewer than
-    :data:`FEWEST` picks are left out. No trend is taken off, so that a slope is rough.
+    Each line is cut into stretches of equal length, starting at its first pick; stretches with
+    fewer than :data:`FEWEST` picks are left out. No trend is removed, so that a slope counts as
+    roughness.
 
     Parameters
     ----------
@@ -34,22 +36,24 @@ def roughness_along(
         Columns ``x``, ``y``, ``line`` and those of elevation (metres), as
         :func:`deepbedmap.points.tracks.tracks` takes them.
     columns
-        Elevations: by default those of the picks and of a grid sampled there. Picks at which one
-        of them is NaN are left out.
+        Columns of elevation: by default the picks' own and those of a grid sampled there. Picks at
+        which one of them is NaN are left out.
     length
-        Of a stretch, metres.
+        Length of a stretch in metres, more than 0.
 
     Returns
     -------
     pandas.DataFrame
-        One row a stretch, by line: ``line`` (category), ``distance`` from the line's first pick,
-        ``x``, ``y`` (means over its picks, metres), ``picks``, and for each of ``columns`` the
-        standard deviation (ddof 0, metres).
+        One row per stretch, by line: ``line`` (category), ``distance`` from the line's first pick,
+        ``x``, ``y`` (means over its picks, metres), ``picks`` (their number), and for each of
+        ``columns`` the standard deviation (ddof 0, metres).
 
     Raises
     ------
-    ValueError, InvalidDataError
-        As :func:`deepbedmap.points.tracks.tracks`.
+    ValueError
+        There is no column ``line``, or none of ``columns``; or the length is not positive.
+    InvalidDataError
+        The CRS (``attrs["crs"]``) is in degrees; a coordinate is not finite; or no pick is left.
 
     Examples
     --------
@@ -64,16 +68,16 @@ def roughness_along(
     import pandas as pd
 
     if not length > 0:
-        raise ValueError(f"a stretch is longer than 0 m, and not {length}")
+        raise WrongCallError(f"the length of a stretch must be more than 0 m, not {length}")
     tables = []
     for row, line, distance, names in tracks_by_parts(picks, columns):
         first = stretches(line, distance, length)
         count = np.diff(first, append=line.size)
-        places = {name: picks[name].to_numpy(np.float64)[row] for name in ("x", "y")}
+        position = {name: picks[name].to_numpy(np.float64)[row] for name in ("x", "y")}
         table = {
             "line": pd.Categorical.from_codes(line[first], names),
             "distance": means(distance, first),
-            **{name: means(values, first) for name, values in places.items()},
+            **{name: means(values, first) for name, values in position.items()},
             "picks": count,
         }
         for column in columns:

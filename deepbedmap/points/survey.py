@@ -22,7 +22,14 @@ import pyarrow as pa
 import pyproj
 
 from deepbedmap import repository
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
+from deepbedmap.errors import (
+    Fault,
+    InvalidDataError,
+    MissingDataError,
+    WrongCallError,
+    did_you_mean,
+)
+from deepbedmap.extras import required_extra
 from deepbedmap.points import raw_text
 from deepbedmap.points.picks import FilePicks
 from deepbedmap.points.pipelines import Recipe
@@ -71,10 +78,10 @@ class Survey:
     ) -> Survey:
         """Find the raw files of a pipeline or standard CSV file, limited to seasons and bounds."""
         if engine not in ("native", "pdal"):
-            raise ValueError(f"engine is 'native' or 'pdal', not {engine!r}")
+            raise WrongCallError(f"engine is 'native' or 'pdal', not {engine!r}")
         standard = Path(pipeline).suffix.lower() == ".csv"
         if standard and season is not None:
-            raise ValueError(
+            raise WrongCallError(
                 f"a season is one of a pipeline's files, and {pipeline} is no pipeline"
             )
         recipe = Recipe.load(_find_pipeline(STANDARD_CSV if standard else pipeline))
@@ -108,7 +115,7 @@ class Survey:
                     "pipeline": self.recipe.path.name,
                     "pipeline_sha256": self.recipe.sha256,
                     "citekey": self.dataset.citekey if self.dataset else None,
-                    **({"header": file.raw.said} if file.raw.said else {}),
+                    **({"header": file.raw.metadata} if file.raw.metadata else {}),
                 }
                 for file in self.files
             ],
@@ -242,12 +249,14 @@ def _load(listing: Path, _modified: int) -> Registry:
 def _box(bounds: Sequence[float], crs: str | None) -> Box:
     xmin, ymin, xmax, ymax = bounds
     if not (xmin < xmax and ymin < ymax):
-        raise ValueError(
+        raise WrongCallError(
             f"bounds are (xmin, ymin, xmax, ymax) with xmin < xmax and ymin < ymax, "
             f"not {tuple(bounds)}"
         )
     if _is_polar(crs) and max(map(abs, (xmin, xmax))) <= 360 and max(map(abs, (ymin, ymax))) <= 90:
-        raise ValueError(f"bounds are metres in EPSG:3031, and not degrees such as {tuple(bounds)}")
+        raise WrongCallError(
+            f"bounds are metres in EPSG:3031, and not degrees such as {tuple(bounds)}"
+        )
     return xmin, ymin, xmax, ymax
 
 
@@ -325,13 +334,8 @@ def _how_to_get(dataset: Dataset, pattern: str, wanted: Sequence[str] | None) ->
 
 def _run_pdal(raw: RawFile, recipe: Recipe) -> Columns:
     """Columns of the records that PDAL keeps, all numbers, without those that it had as text."""
-    try:
+    with required_extra("pdal"):
         import pdal
-    except ImportError:
-        raise MissingDataError(
-            "engine 'pdal' needs python-pdal, which is not here; "
-            "get it with `conda install -c conda-forge python-pdal`, or use engine 'native'"
-        ) from None
     layout, own = raw.layout, recipe.own_layout
     if own and not own.fits(layout):
         raise InvalidDataError(

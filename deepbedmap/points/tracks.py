@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 Values = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.intp]
 AT_ONCE = 500_000
-"""Picks, of whole lines, that are followed at once: this bounds memory."""
+"""Picks, of whole lines, that are processed together: this bounds memory."""
 
 
 class Tracks(NamedTuple):
-    """Picks in the order of their lines, and within a line as they were flown.
+    """Picks by line, and within each line in the order in which they were flown.
 
     Attributes
     ----------
     row
-        int (n,): row of the table that each pick was.
+        int (n,): row of each pick in the table.
     line
-        int (n,): its line, in the order of ``names``.
+        int (n,): its line, as an index into ``names``.
     distance
-        float64 (n,): metres flown since the first pick of the line, straight from pick to pick
-        (also across picks that were left out), on the map.
+        float64 (n,): distance along the line from its first pick, in metres on the map, in a
+        straight line from each remaining pick to the next.
     names
-        Of the lines, those without a pick included.
+        Names of all lines, lines without a pick included.
     """
 
     row: Numbers
@@ -43,20 +43,26 @@ class Tracks(NamedTuple):
 
 
 def tracks(picks: pd.DataFrame, columns: Sequence[str] = ()) -> Tracks:
-    """Follow the lines of picks.
+    """Compute the distance of picks along their flight lines.
 
     Parameters
     ----------
     picks
-        Columns ``x``, ``y`` (metres) and ``line``; picks of a line stand in the order in which
-        they were flown, lines may be interleaved.
+        Columns ``x``, ``y`` (metres) and ``line``; the picks of a line are in the order in which
+        they were flown, and lines may be interleaved.
     columns
-        Picks at which one of these is NaN are left out, as are picks without a line.
+        Columns in which a value is required: picks at which one of them is NaN are left out, and
+        so are picks without a line.
+
+    Returns
+    -------
+    Tracks
+        The picks that remain, by line.
 
     Raises
     ------
     ValueError
-        There is no column ``line``, or none of ``columns``.
+        There is no column ``line``, or one of ``columns`` is missing.
     InvalidDataError
         The CRS (``attrs["crs"]``) is in degrees; a coordinate is not finite; or no pick is left.
 
@@ -67,52 +73,52 @@ def tracks(picks: pd.DataFrame, columns: Sequence[str] = ()) -> Tracks:
     >>> tracks(picks).distance
     array([0., 5., 0., 1.])
     """
-    (followed,) = tracks_by_parts(picks, columns, len(picks))
-    return followed
+    (whole,) = tracks_by_parts(picks, columns, len(picks))
+    return whole
 
 
 def tracks_by_parts(
     picks: pd.DataFrame, columns: Sequence[str] = (), at_once: int | None = None
 ) -> Iterator[Tracks]:
-    """Follow the lines of picks, some whole lines at a time.
+    """Compute the distance of picks along their flight lines, a few whole lines at a time.
 
     Parameters
     ----------
     picks, columns
-        As :func:`tracks` takes them, and refuses them: before the first part.
+        As in :func:`tracks`, with the same errors, which are raised before the first part.
     at_once
-        Picks of a part, more where its last line reaches beyond that; :data:`AT_ONCE` by default.
+        Number of picks in a part, exceeded by at most one line; :data:`AT_ONCE` by default.
 
     Yields
     ------
     Tracks
-        Of the lines that follow those of the part before; rows are of the whole table.
+        The next lines of the table; rows are numbered in the whole table.
     """
     import pandas as pd
 
     _require_lines(picks, columns)
     lines = pd.Categorical(picks["line"])
-    known = lines.codes >= 0
+    usable = lines.codes >= 0
     for column in columns:
-        known &= np.isfinite(picks[column].to_numpy(np.float64))
-    if not known.any():
+        usable &= np.isfinite(picks[column].to_numpy(np.float64))
+    if not usable.any():
         from deepbedmap.points.combining import name_of
 
         raise InvalidDataError(
             Fault(
                 name_of(picks),
-                expected=f"picks of a line with {' and '.join(columns) or 'a place'}",
+                expected=f"picks of a line with {' and '.join(columns) or 'a position'}",
                 found=f"none of {len(picks)}",
-                remedy="check that grid and picks cover the same place",
+                remedy="check that grid and picks cover the same area",
             )
         )
     x, y = (picks[name].to_numpy(np.float64) for name in ("x", "y"))
     names = pd.Index(lines.categories.astype(str))
-    sizes = np.bincount(lines.codes[known], minlength=len(names))
+    sizes = np.bincount(lines.codes[usable], minlength=len(names))
     part = (np.cumsum(sizes) - sizes) // (AT_ONCE if at_once is None else max(1, at_once))
     for number in np.unique(part[sizes > 0]):
         first, last = np.searchsorted(part, number), np.searchsorted(part, number, "right")
-        row = np.flatnonzero(known & (lines.codes >= first) & (lines.codes < last))
+        row = np.flatnonzero(usable & (lines.codes >= first) & (lines.codes < last))
         row = row[np.argsort(lines.codes[row], kind="stable")]
         line = lines.codes[row].astype(np.intp)
         east, north = x[row], y[row]
@@ -130,7 +136,7 @@ def _require_lines(picks: pd.DataFrame, columns: Sequence[str]) -> None:
     from deepbedmap.points.combining import name_of, require_finite
 
     if missing := [name for name in ("line", *columns) if name not in picks]:
-        raise ValueError(f"picks have columns line and {', '.join(columns)}; here is no {missing}")
+        raise WrongCallError(f"picks need a column {' and a column '.join(missing)}")
     crs = picks.attrs.get("crs")
     if crs is not None and pyproj.CRS(crs).is_geographic:
         raise InvalidDataError(
@@ -146,28 +152,28 @@ def _require_lines(picks: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def stretches(line: Numbers, distance: Values, length: float) -> Numbers:
-    """Where a stretch of one length begins (k,), of lines that are cut from their first pick on."""
+    """Return the first pick of each stretch (k,) of lines cut into stretches of equal length."""
     stretch = np.floor_divide(distance, length)
     return np.flatnonzero((np.diff(line, prepend=-1) != 0) | (np.diff(stretch, prepend=-1) != 0))
 
 
 def means(values: Values, first: npt.NDArray[np.intp]) -> Values:
-    """Means along the last axis of the runs that begin at ``first``."""
+    """Return the mean along the last axis of each run; runs begin at the indices ``first``."""
     total: Values = np.add.reduceat(values, first, axis=-1)
     return total / np.diff(first, append=values.shape[-1])
 
 
 class Samples(NamedTuple):
-    """Values at equal distances along lines, run by run: a run is a part of a line without a gap.
+    """Values at equal distances along runs; a run is a part of a line without a gap.
 
     Attributes
     ----------
     series
         float64 (columns, n).
     first
-        int (runs,): number of the first sample of each run.
+        int (runs,): index of the first sample of each run.
     line
-        int (runs,): the line of each run, as :class:`Tracks` has it.
+        int (runs,): the line of each run, as in :class:`Tracks`.
     """
 
     series: Values
@@ -176,7 +182,7 @@ class Samples(NamedTuple):
 
     @property
     def sizes(self) -> Numbers:
-        """Samples of each run (runs,), one or more."""
+        """Number of samples in each run (runs,), one or more."""
         return np.diff(self.first, append=self.series.shape[1])
 
 
@@ -186,28 +192,38 @@ def even_samples(
     """Sample values at equal distances along each line.
 
     A line is cut where consecutive picks are further apart than ``max_gap``. Along each run the
-    picks are averaged within ``spacing`` (so that what is shorter does not appear as something
-    longer), and linear between these means.
+    picks are averaged within ``spacing``, so that wavelengths shorter than two samples are not
+    aliased into longer ones, and interpolated linearly between these means.
 
     Parameters
     ----------
     picks, columns
-        As :func:`tracks` takes them.
+        As in :func:`tracks`, with the same errors.
     spacing, max_gap
         Metres, more than 0.
 
     Yields
     ------
     Samples
-        Of some whole lines, as :func:`tracks_by_parts` gives them.
+        The next whole lines, as in :func:`tracks_by_parts`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> picks = pd.DataFrame({"x": [0.0, 100, 300], "y": 0.0, "line": "a", "z": [0.0, 10, 30]})
+    >>> next(even_samples(picks, ["z"], spacing=50, max_gap=1000)).series
+    array([[ 0.,  5., 10., 15., 20., 25., 30.]])
     """
     if not (spacing > 0 and max_gap > 0):
-        raise ValueError(f"spacing and max_gap are more than 0 m, not {spacing} and {max_gap}")
+        raise WrongCallError(
+            f"spacing and max_gap must be more than 0 m, not {spacing} and {max_gap}"
+        )
     for row, line, distance, _ in tracks_by_parts(picks, columns):
         starts = (np.diff(line, prepend=-1) != 0) | (np.diff(distance, prepend=0.0) > max_gap)
         run = np.cumsum(starts) - 1
         distance = distance - distance[starts][run]
-        # Rounded, not floored: picks that are evenly spaced already stay one by one.
+        # Rounded, not floored: picks already evenly spaced then fall into one cell each, whatever
+        # rounding does to their distances.
         cell = np.floor(distance / spacing + 0.5)
         first = np.flatnonzero(starts | (np.diff(cell, prepend=-1) != 0))
         values = np.stack([means(picks[name].to_numpy(np.float64)[row], first) for name in columns])
@@ -217,15 +233,16 @@ def even_samples(
 def _interpolated(
     values: Values, distance: Values, run: Numbers, line: Numbers, spacing: float
 ) -> Samples:
-    """Even samples, linear between values whose distances grow along each run."""
+    """Interpolate evenly spaced samples between values whose distances increase along each run."""
     begin = np.flatnonzero(np.diff(run, prepend=-1))
     end = np.append(begin[1:], run.size) - 1
     sizes = ((distance[end] - distance[begin]) / spacing + 1e-6).astype(np.intp) + 1
     first = np.cumsum(sizes) - sizes
     of = np.repeat(np.arange(sizes.size), sizes)
     at = distance[begin][of] + spacing * (np.arange(of.size) - first[of])
-    # One axis for all runs, to find where a sample lies; how far between two values is reckoned
-    # within its run, since sums of long distances lose digits.
+    # All runs are placed one after the other on one axis, so that a single search finds the values
+    # to the left of all samples. The weights come from distances within the run, since the sums
+    # over many runs have lost digits.
     offset = np.cumsum(distance[end] + spacing) - distance[end]
     left = np.searchsorted(distance + offset[run], at + offset[of], "right") - 1
     left = np.clip(left, begin[of], np.maximum(end[of] - 1, begin[of]))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from deepbedmap import files
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.points.picks import Lines, frame
 from deepbedmap.points.survey import Survey
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Written(NamedTuple):
-    """How much a file of picks holds."""
+    """Number of picks and of lines in a file."""
 
     picks: int
     lines: int
@@ -42,33 +42,36 @@ def write_survey(
     bounds: Sequence[float] | None = None,
     progress: Progress | None = None,
 ) -> Written:
-    """Picks of a survey from its raw files to GeoParquet, block by block.
+    """Convert the raw files of a survey to GeoParquet, block by block.
 
-    The file holds what :func:`write_points` writes of the table that :func:`read_points` gives,
-    but the table is never in memory: that takes a few blocks of the raw files (4 MiB each),
-    whatever their size and number. The file appears when it is complete.
+    The file has the same content as when :func:`write_points` writes the table that
+    :func:`read_points` returns, but the table is never in memory: only a few blocks of the raw
+    files (4 MiB each) are, whatever the size and number of the files. The file appears when it is
+    complete.
 
     Parameters
     ----------
     pipeline, season, bounds
         As for :func:`read_points`.
     path
-        A ``.parquet`` file.
+        File to write, with the suffix ``.parquet``.
     progress
-        Called with the bytes of raw files that are read, and with those of all.
+        Called with the number of bytes of raw files read so far, and in total.
 
     Returns
     -------
     Written
-        Number of picks, and of lines.
+        Number of picks and of lines.
 
     Raises
     ------
-    InvalidDataError, MissingDataError, ValueError
-        As of :func:`read_points`; ValueError too if the name does not end in ``.parquet``.
+    InvalidDataError, MissingDataError
+        As for :func:`read_points`.
+    ValueError
+        As for :func:`read_points`, and if the path does not end in ``.parquet``.
     """
     if Path(path).suffix != ".parquet":
-        raise ValueError(f"picks are written block by block as .parquet, not {path}")
+        raise WrongCallError(f"picks are written block by block as .parquet, not {path}")
     survey = Survey.find(pipeline, "native", season, bounds)
     settled: dict[Path, Settled] = {}
     with files.beside(Path(path)) as part:
@@ -80,12 +83,12 @@ def write_survey(
 
 
 def to_geodataframe(points: pd.DataFrame) -> gpd.GeoDataFrame:
-    """Picks as points of a map.
+    """Convert picks to a GeoDataFrame of points.
 
     Parameters
     ----------
     points
-        As :func:`read_points` gives them.
+        Picks, as returned by :func:`read_points`.
 
     Returns
     -------
@@ -95,7 +98,7 @@ def to_geodataframe(points: pd.DataFrame) -> gpd.GeoDataFrame:
     Raises
     ------
     InvalidDataError
-        If the CRS of the picks is not known.
+        If the picks have no CRS.
 
     Examples
     --------
@@ -125,21 +128,21 @@ def to_geodataframe(points: pd.DataFrame) -> gpd.GeoDataFrame:
 
 
 def write_points(points: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write picks as GeoParquet or as comma-separated values, by the name's end.
+    """Write picks as GeoParquet or as comma-separated values, by the suffix of the path.
 
     Parameters
     ----------
     points
-        As :func:`read_points` gives them.
+        Picks, as returned by :func:`read_points`.
     path
-        ``.parquet``: all columns and attributes, which :func:`pandas.read_parquet` gives back,
-        and, where the CRS is known, points as the column ``geometry``, for
-        :func:`geopandas.read_parquet` (https://geoparquet.org). ``.csv``: the columns alone.
+        ``.parquet``: all columns and attributes, which :func:`pandas.read_parquet` restores, and,
+        where the picks have a CRS, points as the column ``geometry``, for
+        :func:`geopandas.read_parquet` (https://geoparquet.org). ``.csv``: only the columns.
 
     Raises
     ------
     ValueError
-        If the name ends otherwise.
+        If the suffix is another one.
     """
     match Path(path).suffix:
         case ".csv":
@@ -147,11 +150,11 @@ def write_points(points: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         case ".parquet":
             _write_parquet(points, path)
         case other:
-            raise ValueError(f"picks are written as .parquet or .csv, not {other or path}")
+            raise WrongCallError(f"picks are written as .parquet or .csv, not {other or path}")
 
 
 class _OtherwiseSettledError(Exception):
-    """Records of a file decide otherwise than those before them, which are written."""
+    """Later records of a file contradict a decision by which earlier ones were written."""
 
     def __init__(self, raw: RawFile) -> None:
         super().__init__(raw.path)
@@ -172,11 +175,11 @@ def _write_blocks(
                 file.close()
                 continue
             file.add(records)
-            place = file.raw.path
-            now = settled.get(place, file.settled)
-            if not now.follows(so_far.get(place, now)):
+            name = file.raw.path
+            now = settled.get(name, file.settled)
+            if not now.follows(so_far.get(name, now)):
                 raise _OtherwiseSettledError(file.raw)
-            so_far[place] = now
+            so_far[name] = now
             geoparquet.write(frame([file.finish(records, now, lines)], lines, survey.columns))
         geoparquet.finish(survey.attrs, lines)
         return Written(geoparquet.count, len(lines.names))
@@ -190,9 +193,10 @@ def _write_parquet(points: pd.DataFrame, target: str | os.PathLike[str] | IO[byt
 
 
 class _GeoParquet:
-    """A GeoParquet file that grows by tables of picks, as :func:`_write_parquet` writes one.
+    """A GeoParquet file that grows by tables of picks, equal to one by :func:`_write_parquet`.
 
-    Its schema, and what it says of all picks, are those of a table with the corners of their box.
+    Its schema and metadata are taken from a table of two picks at the corners of the bounding box:
+    GeoParquet's metadata holds that box, and pandas' the categories.
     """
 
     def __init__(self, path: Path, crs: str | None) -> None:
@@ -218,31 +222,32 @@ class _GeoParquet:
             return
         if not self.count:
             self._sample = points.iloc[[0, 0]].reset_index(drop=True)
-        places = points[["x", "y"]].to_numpy()
-        self._low = np.minimum(self._low, places.min(axis=0))
-        self._high = np.maximum(self._high, places.max(axis=0))
+        positions = points[["x", "y"]].to_numpy()
+        self._low = np.minimum(self._low, positions.min(axis=0))
+        self._high = np.maximum(self._high, positions.max(axis=0))
         self.count += len(points)
         writer.write_table(self._table(points))
 
     def finish(self, attrs: dict[str, Any], lines: Lines) -> None:
-        """Say what is known in the end."""
+        """Write the metadata, which depend on all picks."""
         sample = self._sample
         if len(sample):
             sample["x"], sample["y"] = np.transpose([self._low, self._high])
             sample["line"] = pd.Categorical.from_codes([0, 0], lines.names)
         sample.attrs = dict(attrs.items())
-        said = _as_parquet(sample).metadata
+        metadata = _as_parquet(sample).metadata
         if self._writer is not None:
-            self._writer.add_key_value_metadata(said)
+            self._writer.add_key_value_metadata(metadata)
 
     def _open(self, points: pd.DataFrame) -> pyarrow.parquet.ParquetWriter:
         self._sample = points.iloc[:0]
         self._sample.attrs = {"crs": self._crs}
         schema = _as_parquet(self._sample).schema.to_arrow_schema().remove_metadata()
-        place = schema.get_field_index("line")
-        line = pa.dictionary(pa.int32(), schema.field(place).type.value_type)
-        self._schema = schema.set(place, schema.field(place).with_type(line))
-        # Arrow takes what a file says from the schema in it, which is known in the end alone.
+        number = schema.get_field_index("line")
+        line = pa.dictionary(pa.int32(), schema.field(number).type.value_type)
+        self._schema = schema.set(number, schema.field(number).with_type(line))
+        # Arrow reads the metadata from the schema it stores in the file. Ours are complete only
+        # when all picks are written, so it must not store one.
         self._writer = pyarrow.parquet.ParquetWriter(
             self._path, self._schema, store_schema=False, use_dictionary=["line", "quality"]
         )
@@ -267,7 +272,7 @@ class _GeoParquet:
 
 
 def _well_known_binary(points: pd.DataFrame) -> pa.Array:
-    """Points of a map as OGC 06-103r4 has them (shapely does it a hundred times more slowly)."""
+    """Encode points as WKB (OGC 06-103r4), a hundred times faster than shapely does."""
     form = np.dtype([("order", "u1"), ("type", "<u4"), ("x", "<f8"), ("y", "<f8")])
     records = np.empty(len(points), form)
     records["order"] = records["type"] = 1

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from deepbedmap import __version__, rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.products.attributes import (
     ATTRIBUTES,
     HEIGHTS,
@@ -322,6 +322,6 @@ def _placed_mask(mask: xr.DataArray, bed: xr.DataArray) -> xr.DataArray:
 def _ensemble(members: xr.DataArray, bed: xr.DataArray) -> dict[str, xr.DataArray]:
     """Members of an ensemble, and their mean and spread where there are several."""
     if "realization" not in members.dims:
-        raise ValueError(f"members: expected (realization, y, x), found {members.dims}")
+        raise WrongCallError(f"members: expected (realization, y, x), found {members.dims}")
     held = _plain(members.transpose("realization", "y", "x"), bed).chunk({"realization": 1})
     return {"bed_members": held, **spread_of(held)}

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from deepbedmap.errors import WrongCallError
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -39,15 +41,15 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not self.lowest < self.highest:
-            raise ValueError(f"lowest {self.lowest} must lie below highest {self.highest}")
+            raise WrongCallError(f"lowest {self.lowest} must lie below highest {self.highest}")
         if not 0 < self.ice_density < self.water_density:
-            raise ValueError(
+            raise WrongCallError(
                 f"ice_density {self.ice_density} must be positive and below water_density"
                 f" {self.water_density}"
             )
         for name in ("least_thickness", "tolerance", "steepest"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+                raise WrongCallError(f"{name} {getattr(self, name)} must not be negative")
 
 
 @dataclass(frozen=True)

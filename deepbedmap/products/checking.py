@@ -104,6 +104,8 @@ def check(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> axes = {"y": [375, 125], "x": [125, 375]}
     >>> bed = xr.DataArray([[-900.0, 40.0], [-300.0, np.nan]], axes).rio.write_crs("EPSG:3031")
     >>> found = check(xr.Dataset({"bed": bed, "surface": xr.zeros_like(bed)}))["thickness"]

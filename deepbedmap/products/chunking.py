@@ -11,7 +11,7 @@ import dask.array as da
 import numpy as np
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ def nonzero_cells(raster: xr.DataArray, bed: xr.DataArray, name: str) -> da.Arra
     """Where a raster is nonzero; its cells must be the bed's."""
     for axis in ("y", "x"):
         if axis not in raster.coords or not np.array_equal(raster[axis], bed[axis]):
-            raise ValueError(f"{name} must lie on the cells of the bed; {axis} differs")
+            raise WrongCallError(f"{name} must lie on the cells of the bed; {axis} differs")
     return in_chunks_of(raster.fillna(0) != 0, bed)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import xarray as xr
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
+from deepbedmap.extras import required_extra
 from deepbedmap.products.assembling import placed
 from deepbedmap.products.attributes import SOURCE
 from deepbedmap.products.chunking import (
@@ -115,7 +116,7 @@ def blend(
         The width is negative, or the outline a raster of other cells.
     """
     if not width >= 0:
-        raise ValueError(f"width {width} must not be negative")
+        raise WrongCallError(f"width {width} must not be negative")
     bed = bed_of(dataset)
     _require_same_heights(bed, bathymetry)
     cell = rasters.resolution_of(bed)
@@ -196,7 +197,8 @@ def _inland_distance(
     grounded: npt.NDArray[np.bool_], cell: float, reach: float
 ) -> npt.NDArray[np.float64]:
     """Metres to the nearest cell of the other side, positive on land, as far as a reach."""
-    from scipy import ndimage
+    with required_extra("model"):
+        from scipy import ndimage
 
     if grounded.all() or not grounded.any():
         return np.where(grounded, reach, -reach)

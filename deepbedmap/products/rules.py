@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from deepbedmap.errors import did_you_mean
+from deepbedmap.errors import WrongCallError, did_you_mean
 from deepbedmap.products.attributes import SOURCE
 
 if TYPE_CHECKING:
@@ -174,16 +174,16 @@ def policies_of(given: Mapping[str, Policy] | Policy | None) -> dict[str, Policy
         return chosen
     if isinstance(given, str):
         if given not in get_args(Policy):
-            raise ValueError(f"policy {given!r} is none of {', '.join(get_args(Policy))}")
+            raise WrongCallError(f"policy {given!r} is none of {', '.join(get_args(Policy))}")
         return {name: given if given in able[name] else "report" for name in able}
     able["datum"] = ["refuse"]
     for name, policy in given.items():
         if name not in able:
             hint = did_you_mean(str(name), CHECKS)
             text = f"{name!r} is no check: they are {', '.join(CHECKS)}"
-            raise ValueError(f"{text}; {hint}" if hint else text)
+            raise WrongCallError(f"{text}; {hint}" if hint else text)
         if policy not in able[name]:
-            raise ValueError(f"{name}: policy {policy!r} is none of {', '.join(able[name])}")
+            raise WrongCallError(f"{name}: policy {policy!r} is none of {', '.join(able[name])}")
     return chosen | dict(given)
 
 

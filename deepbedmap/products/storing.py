@@ -13,11 +13,11 @@ import h5netcdf
 import h5py
 import numpy as np
 import xarray as xr
-import zarr
 from dask.base import compute
 
 from deepbedmap import files, rasters
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
+from deepbedmap.extras import required_extra
 from deepbedmap.products import assembling
 
 if TYPE_CHECKING:
@@ -74,16 +74,18 @@ def write(
         name = layer or "bed"
         if name not in dataset or dataset[name].dims != ("y", "x"):
             names = [str(n) for n in dataset.data_vars if dataset[n].dims == ("y", "x")]
-            raise ValueError(f"layer: expected one of {', '.join(names)}, found {name!r}")
+            raise WrongCallError(f"layer: expected one of {', '.join(names)}, found {name!r}")
         raster = dataset[name].assign_attrs(
             {key: dataset.attrs[key] for key in _TOLD if key in dataset.attrs}
         )
         raster.attrs.pop("ancillary_variables", None)
         return rasters.write_cog(raster, path, dtype=dtype, progress=progress)
     if layer is not None or dtype is not None:
-        raise ValueError("layer and dtype are for GeoTIFF; other files hold all layers as they are")
+        raise WrongCallError(
+            "layer and dtype are for GeoTIFF; other files hold all layers as they are"
+        )
     if path.suffix not in (".nc", ".zarr"):
-        raise ValueError(f"expected a name that ends in .tif, .nc or .zarr, not {path.name!r}")
+        raise WrongCallError(f"expected a name that ends in .tif, .nc or .zarr, not {path.name!r}")
     with files.workplace(path) as folder:
         product = folder / path.name
         if path.suffix == ".nc":
@@ -129,6 +131,8 @@ def open_product(path: str | os.PathLike[str]) -> xr.Dataset:
         )
     try:
         if path.is_dir():
+            with required_extra("model"):
+                import zarr  # noqa: F401  # xarray reads stores with it
             dataset = xr.open_zarr(path, consolidated=False, chunks={}, decode_coords="all")
         else:
             dataset = xr.open_dataset(path, engine="h5netcdf", chunks={}, decode_coords="all")
@@ -181,6 +185,9 @@ def _windows(
 
 
 def _write_zarr(dataset: xr.Dataset, path: Path, progress: Progress | None) -> None:
+    with required_extra("model"):
+        import zarr
+
     template = _described(dataset)
     for layer in template.data_vars.values():
         if _is_raster(layer):

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 from pyproj import CRS, Transformer
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.provenance import provenance_of
 from deepbedmap.rasters.geoids import datum_shift, open_geoid, require_cover, require_quantity
 from deepbedmap.rasters.lattice import name_of, require_xy
@@ -45,50 +45,51 @@ def convert_datum(
 ) -> xr.DataArray | pd.DataFrame:
     """Convert heights from one vertical datum to another.
 
-    A height above the ellipsoid is h = H + N, where H is the height above a geoid and N that of the
-    geoid above the ellipsoid. From one geoid to another the way leads over the ellipsoid.
+    A height above the ellipsoid is h = H + N, where H is the height above a geoid and N the height
+    of the geoid above the ellipsoid. One geoid is converted to another by way of the ellipsoid.
 
     Parameters
     ----------
     heights
-        Metres: a raster, or picks with columns ``x, y, z`` and an attribute ``crs``. What they
-        refer to is their attribute ``vertical_datum``.
+        Heights in metres: a raster, or picks with columns ``x, y, z`` and an attribute ``crs``.
+        Their vertical datum is the attribute ``vertical_datum``.
     to
         ``"ellipsoid"`` (WGS84), ``"EIGEN-GL04C"`` or ``"EIGEN-6C4"``.
     geoids
-        For each geoid on the way its height N above the ellipsoid in metres: a raster, or the path
-        of one, in any CRS. In degrees, longitudes may run to 180 or to 360. Of a NetCDF file with
-        several rasters, such as BedMachine, the one whose standard name is CF's
-        ``geoid_height_above_reference_ellipsoid`` is taken.
+        Height N above the ellipsoid, in metres, of each geoid that the conversion needs: a raster
+        in any CRS, or the path of one. In degrees, longitudes may run to 180 or to 360. In a
+        NetCDF file with several rasters, such as BedMachine, the one with CF's standard name
+        ``geoid_height_above_reference_ellipsoid`` is used.
     datum
-        What the heights refer to, where they do not say.
+        Vertical datum of the heights, where they do not state it.
 
     Returns
     -------
     xarray.DataArray or pandas.DataFrame
-        As ``heights``, in chunks where those are; computed in float64, float32 where they are.
-        N is bilinear between its cells, across the date line and to the poles; NaN where a geoid
-        has no value, and where the heights have nodata. Attribute ``vertical_datum`` is ``to``;
-        ``provenance`` (of picks, ``sources``) names the geoids, with the SHA-256 of those given by
-        path.
+        Like ``heights``, in dask chunks where those are; computed in float64, and returned as
+        float32 where the heights are. N is interpolated bilinearly, across the date line and up to
+        the poles; NaN where a geoid has no value, and where the heights have nodata. The attribute
+        ``vertical_datum`` is ``to``; ``provenance`` (for picks, ``sources``) names the geoids,
+        with the SHA-256 of those passed as paths.
 
     Raises
     ------
     InvalidDataError
-        What the heights refer to is unknown, is no known datum, or is not ``datum``; heights or
-        geoid are another quantity, not in metres, or without a CRS; a geoid says that it is another
-        one; or it has a value at none of the places (of more than 65,536: at none of a sample).
+        The vertical datum of the heights is unknown, is not one of those above, or differs from
+        ``datum``; heights or geoid are another quantity, not in metres, or without a CRS; the
+        metadata of a geoid name another one; or a geoid has no value at any of the positions (of
+        more than 65,536, at any of a sample of them).
     MissingDataError
-        A geoid on the way is not among ``geoids``, or its file is not there.
+        A geoid that is needed is not among ``geoids``, or its file does not exist.
     ValueError
-        ``to``, ``datum`` or a key of ``geoids`` is no vertical datum.
+        ``to``, ``datum`` or a key of ``geoids`` is not a vertical datum.
 
     Notes
     -----
     Not modelled: whether geoid and heights are tide-free, mean-tide or zero-tide (permanent tide;
-    up to 0.3 m at the pole); realisation and epoch of the reference frame; that the sea around
-    Antarctica stands 1 m or so below the geoid; and firn air, by which BedMachine's ice-equivalent
-    surface lies below the snow, and which is no datum.
+    up to 0.3 m at the pole); realisation and epoch of the reference frame; that mean sea level
+    around Antarctica is about 1 m below the geoid; and firn air, by which BedMachine's
+    ice-equivalent surface is below the snow surface, and which is not a matter of datum.
 
     EIGEN-GL04C: Förste et al. 2008, doi 10.1007/s00190-007-0183-8. EIGEN-6C4: Förste et al. 2014,
     doi 10.5880/icgem.2015.1.
@@ -108,12 +109,13 @@ def convert_datum(
     for name in geoids:
         _require_known(name, VERTICAL_DATUMS[1:])
     label = "picks" if isinstance(heights, pd.DataFrame) else name_of(heights)
-    given = _given_datum(heights.attrs, datum, label)
+    source_datum = _source_datum(heights.attrs, datum, label)
     require_quantity(heights.attrs, "heights", ("thickness", "geoid_height"), label)
     crs = _crs_of_picks(heights) if isinstance(heights, pd.DataFrame) else require_crs(heights)
     terms: list[GeoidTerm] = []
     sources: list[dict[str, str]] = []
-    for sign, name in ((1, given), (-1, to)) if given != to else ():
+    # To the ellipsoid the first geoid is added; from the ellipsoid the second is subtracted.
+    for sign, name in ((1, source_datum), (-1, to)) if source_datum != to else ():
         if name != "ellipsoid":
             geoid, source = open_geoid(name, geoids, label)
             terms.append(
@@ -131,7 +133,7 @@ def convert_datum(
     raster = _shift_raster(heights, terms)
     raster.attrs |= {"vertical_datum": to}
     if terms:
-        raster.attrs |= _describe_conversion(heights, given, to, sources)
+        raster.attrs |= _describe_conversion(heights, source_datum, to, sources)
     return raster
 
 
@@ -140,11 +142,12 @@ def _require_known(name: str, names: Sequence[str]) -> None:
         from deepbedmap.errors import did_you_mean
 
         hint = did_you_mean(str(name), names)
-        raise ValueError(f"{name!r} is none of {', '.join(names)}" + (f"; {hint}" if hint else ""))
+        expected = f"expected one of {', '.join(names)}, found {name!r}"
+        raise WrongCallError(expected + (f"; {hint}" if hint else ""))
 
 
-def _given_datum(attributes: Mapping[Any, Any], datum: str | None, label: str) -> str:
-    """What heights refer to: what they say, else what the caller says."""
+def _source_datum(attributes: Mapping[Any, Any], datum: str | None, label: str) -> str:
+    """Return the vertical datum that heights state, or the caller's where they state none."""
     stated = known_value(attributes.get("vertical_datum"))
     fault = Fault(
         file=label,
@@ -153,15 +156,15 @@ def _given_datum(attributes: Mapping[Any, Any], datum: str | None, label: str) -
         found=stated or "unknown",
     )
     if stated is None and datum is None:
-        remedy = 'state what the heights refer to: datum="...", or --datum on the command line'
+        remedy = 'state the vertical datum: datum="...", or --datum on the command line'
         raise InvalidDataError(replace(fault, remedy=remedy))
     if stated is not None and datum is not None and stated != datum:
-        remedy = "leave out datum: the heights' own is right, or mend their attribute"
+        remedy = "leave out datum if the heights are right, or correct their attribute"
         raise InvalidDataError(replace(fault, remedy=remedy))
-    given = str(datum or stated)
-    if given not in VERTICAL_DATUMS:
-        raise InvalidDataError(replace(fault, remedy="mend the attribute"))
-    return given
+    source_datum = str(datum or stated)
+    if source_datum not in VERTICAL_DATUMS:
+        raise InvalidDataError(replace(fault, remedy="correct the attribute"))
+    return source_datum
 
 
 def _crs_of_picks(picks: pd.DataFrame) -> CRS:
@@ -181,6 +184,7 @@ def _crs_of_picks(picks: pd.DataFrame) -> CRS:
 
 def _shift_picks(picks: pd.DataFrame, terms: Sequence[GeoidTerm]) -> pd.DataFrame:
     x, y, z = (picks[column].to_numpy(np.float64) for column in ("x", "y", "z"))
+    # A sample suffices to notice a geoid of another region; NaN then marks single gaps.
     step = x.size // 65_536 + 1
     require_cover(terms, x[::step], y[::step], "picks")
     return picks.assign(z=(z + datum_shift(terms, x, y)).astype(_floating(picks["z"].dtype)))
@@ -213,7 +217,7 @@ def _shift_raster(heights: xr.DataArray, terms: Sequence[GeoidTerm]) -> xr.DataA
         output_dtypes=[dtype],
     )
     raster = heights.copy(data=shifted.data if lazy else shifted.to_numpy())
-    # What was the value of nodata in a file is NaN now, and may be written as that value again.
+    # The file's nodata value is NaN here; the encoding lets a writer restore it.
     raster.encoding = {
         key: value
         for key, value in (heights.attrs | heights.encoding).items()
@@ -235,9 +239,9 @@ def _joined(before: Iterable[Any], sources: Iterable[Any]) -> list[Any]:
 
 
 def _describe_conversion(
-    heights: xr.DataArray, given: str, to: str, sources: Sequence[Mapping[str, str]]
+    heights: xr.DataArray, source_datum: str, to: str, sources: Sequence[Mapping[str, str]]
 ) -> dict[str, str]:
-    """Attributes of converted heights: what they are called, and their provenance."""
+    """Return the attributes that a conversion changes: standard name and provenance."""
     before = provenance_of(heights.attrs)
     file = heights.encoding.get("source")
     own = before.get(
@@ -245,13 +249,13 @@ def _describe_conversion(
     )
     provenance = before | {
         "sources": _joined(own, sources),
-        "vertical_datums": [*before.get("vertical_datums", [given]), to],
+        "vertical_datums": [*before.get("vertical_datums", [source_datum]), to],
     }
     attributes = {"provenance": json.dumps(provenance)}
-    # CF keeps the word altitude for heights above the geoid.
+    # In CF's standard names, altitude is a height above the geoid.
     name = str(heights.attrs.get("standard_name", ""))
     if to == "ellipsoid" and "altitude" in name:
         attributes["standard_name"] = "height_above_reference_ellipsoid"
-    elif given == "ellipsoid" and name == "height_above_reference_ellipsoid":
+    elif source_datum == "ellipsoid" and name == "height_above_reference_ellipsoid":
         attributes["standard_name"] = "altitude"
     return attributes

@@ -1,6 +1,6 @@
-"""Geoid heights above the ellipsoid: open a geoid grid, and interpolate it at points of any CRS.
+"""Geoid heights above the ellipsoid: open a geoid grid, and interpolate it at points in any CRS.
 
-A global grid in degrees is continued across the date line and to the poles.
+A global grid in degrees is extended across the date line and to the poles.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Geoids = Mapping[str, xr.DataArray | str | os.PathLike[str]]
 def require_quantity(
     attributes: Mapping[Any, Any], expected: str, unlike: Sequence[str], label: str
 ) -> None:
-    """Check units and CF standard name, where stated; no part of the name may be one of unlike."""
+    """Check units and CF standard name, where stated; the name must contain none of ``unlike``."""
     units, name = attributes.get("units"), str(attributes.get("standard_name", ""))
     if units not in (None, "m", "metre", "metres", "meter", "meters"):
         raise InvalidDataError(Fault(label, field="units", expected="m", found=str(units)))
@@ -41,24 +41,24 @@ def require_quantity(
 
 
 def open_geoid(name: str, geoids: Geoids, label: str) -> tuple[xr.DataArray, dict[str, str]]:
-    """Height of a geoid above the ellipsoid, and the source that provenance names."""
+    """Return the height of a geoid above the ellipsoid, and its source for provenance."""
     if name not in geoids:
         raise MissingDataError(
             f"{label}: the conversion needs a geoid grid of {name}; "
             "`deepbedmap search geoid` lists those of the registry"
         )
-    given = geoids[name]
-    if isinstance(given, xr.DataArray):
-        geoid = given
+    raster_or_path = geoids[name]
+    if isinstance(raster_or_path, xr.DataArray):
+        geoid = raster_or_path
         source = {"role": f"geoid {name}", "file": Path(name_of(geoid)).name}
     else:
-        path = Path(given)
+        path = Path(raster_or_path)
         geoid = open_raster(path, geoid_variable(path))
         source = describe_source(path, {}, f"geoid {name}", path.name)
     require_quantity(geoid.attrs, "height of a geoid", ("altitude", "thickness"), name_of(geoid))
     keys = ("vertical_datum", "geoid", "title", "long_name")
-    said = " ".join(str(geoid.attrs.get(key, "")) for key in keys).upper()
-    others = [other for other in VERTICAL_DATUMS[1:] if other in said]
+    metadata = " ".join(str(geoid.attrs.get(key, "")) for key in keys).upper()
+    others = [other for other in VERTICAL_DATUMS[1:] if other in metadata]
     if others and name not in others:
         raise InvalidDataError(
             Fault(name_of(geoid), field="geoid", expected=name, found=", ".join(others))
@@ -73,7 +73,7 @@ GeoidTerm = tuple[int, xr.DataArray, Transformer]
 def datum_shift(
     terms: Sequence[GeoidTerm], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Return the height (m) to add at x, y, in the CRS of the heights, to change their datum."""
+    """Return the height (m) to add at x, y (in the CRS of the heights) to convert their datum."""
     total = np.zeros(x.shape)
     for sign, geoid, transformer in terms:
         total += sign * _undulation(geoid, *transformer.transform(x, y))
@@ -94,7 +94,7 @@ def require_cover(
                     file=name_of(geoid),
                     expected=f"a geoid that covers {label}",
                     found="no value there",
-                    remedy="check the CRS of both, or take a larger geoid grid",
+                    remedy="check the CRS of both, or use a larger geoid grid",
                 )
             )
 
@@ -102,13 +102,14 @@ def require_cover(
 def _undulation(
     geoid: xr.DataArray, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Bilinear values of a geoid at points of its CRS; one in degrees goes round the globe."""
+    """Interpolate a geoid bilinearly at points in its CRS; degrees wrap around the globe."""
     if not require_crs(geoid).is_geographic:
         return sample(geoid, x, y)
     geoid = north_up(geoid)
     (west, step, columns), (north, _, rows) = axes_of(geoid)
-    with np.errstate(invalid="ignore"):  # a point that has no place in the CRS is infinite
+    with np.errstate(invalid="ignore"):  # a point outside the domain of the CRS is infinite
         if step * columns < 360 - step / 2:
+            # A regional grid: longitudes are brought into the 360 degrees that begin at its edge.
             edge = west - step / 2
             return sample(geoid, edge + (x - edge) % 360, y)
         x = west + (x - west) % 360
@@ -117,7 +118,8 @@ def _undulation(
         gap = abs(pole - rim)
         cap = np.abs(pole - y) < gap
         if 0 < gap <= step and cap.any():
-            # The pole has the mean of the row around it, whatever its longitude is said to be.
+            # At the pole all longitudes meet, so the height there may not depend on longitude: it
+            # is the mean of the nearest row, and linear in latitude between that row and the pole.
             around = geoid["x"].to_numpy().astype(np.float64)
             centre = _round_the_globe(geoid, around, np.full(around.shape, rim)).mean()
             outer = _round_the_globe(geoid, x[cap], np.full(int(cap.sum()), rim))
@@ -129,7 +131,7 @@ def _undulation(
 def _round_the_globe(
     geoid: xr.DataArray, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """As :func:`sample`, the last column and the first being neighbours."""
+    """Interpolate as :func:`sample` does, with the first column next to the last."""
     west, step, columns = axes_of(geoid)[0]
     east = west + step * (columns - 1)
     values = sample(geoid, np.minimum(x, east), y)

@@ -1,6 +1,6 @@
 """The cells of a raster: bounds, resolution, axes, bands and the blocks in which they are stored.
 
-Everything here reads coordinates and metadata only, never the values of cells.
+Functions here read coordinates and metadata only, never the values of cells.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Bounds = tuple[float, float, float, float]
-GDAL_CACHE = 128 * 2**20  # bytes of blocks that GDAL keeps meanwhile
+GDAL_CACHE = 128 * 2**20  # bytes of GDAL's cache of blocks, which by default is 5 % of memory
 
 
 def whole_blocks(block: int, least: int) -> int:
@@ -24,15 +24,16 @@ def whole_blocks(block: int, least: int) -> int:
 
 
 def name_of(raster: xr.DataArray) -> str:
-    """The file that a raster was opened from, else its own name: for messages."""
+    """Return the file that a raster was opened from, else its own name, for messages."""
     return str(raster.encoding.get("source") or raster.name or "raster")
 
 
 def bounds_of(raster: xr.DataArray) -> Bounds:
-    """Outer edges ``(xmin, ymin, xmax, ymax)`` of a raster's cells, in the units of its CRS.
+    """Return the outer edges ``(xmin, ymin, xmax, ymax)`` of a raster, in the units of its CRS.
 
     Examples
     --------
+    >>> import xarray as xr
     >>> bounds_of(xr.DataArray(np.zeros((2, 3)), {"y": [750, 250], "x": [250, 750, 1250]}))
     (0.0, 0.0, 1500.0, 1000.0)
     """
@@ -44,23 +45,29 @@ def bounds_of(raster: xr.DataArray) -> Bounds:
 
 
 def resolution_of(raster: xr.DataArray) -> float:
-    """Width of a raster's cells, in the units of its CRS."""
+    """Return the width of a raster's cells, in the units of its CRS."""
     return abs(axes_of(raster)[0][1])
 
 
 def band_count(raster: xr.DataArray) -> int:
-    """Number of bands of a raster, ``(y, x)`` or ``(band, y, x)``."""
+    """Return the number of bands of a raster, ``(y, x)`` or ``(band, y, x)``."""
     return int(raster.sizes[raster.dims[0]]) if raster.ndim == 3 else 1
 
 
 def block_of(raster: xr.DataArray, dim: str) -> int:
-    """Cells along a dimension of what is read at once: a block of the file, or a chunk of dask."""
+    """Return the cells along a dimension that are read together: a file's block or a dask chunk."""
     stored = raster.encoding.get("preferred_chunks", {}).get(dim, 1)
     return int(max(stored, *raster.chunksizes.get(dim, (1,))))
 
 
 def axes_of(raster: xr.DataArray) -> list[tuple[float, float, int]]:
-    """(first centre, signed step, number of cells) along x and along y."""
+    """Return (first centre, signed step, number of cells) along x and along y.
+
+    Raises
+    ------
+    InvalidDataError
+        The raster is rotated or irregular, or its cells are not square.
+    """
     require_xy(raster)
     axes = []
     for dim in ("x", "y"):
@@ -94,19 +101,19 @@ def axes_of(raster: xr.DataArray) -> list[tuple[float, float, int]]:
 def require_xy(raster: xr.DataArray) -> None:
     """Raise InvalidDataError if a raster is rotated or lacks coordinates along x or y."""
     if any(dim not in raster.dims or dim not in raster.coords for dim in ("x", "y")):
-        # This is how rioxarray gives a rotated raster: without coordinates along its dimensions.
+        # rioxarray opens a rotated raster without coordinates along its dimensions.
         raise InvalidDataError(
             Fault(
                 file=name_of(raster),
                 expected="a raster along x and y, north up, with coordinates",
-                found="one that is rotated or has no coordinates x and y",
+                found="a rotated raster, or one without coordinates x and y",
                 remedy="warp it with gdalwarp",
             )
         )
 
 
 def north_up(raster: xr.DataArray) -> xr.DataArray:
-    """The raster with rows from north to south and columns from west to east; nothing is read."""
+    """Return a raster with rows from north to south and columns from west to east, unread."""
     (_, x_step, _), (_, y_step, _) = axes_of(raster)
     raster = raster.transpose(..., "y", "x")
     if x_step > 0 > y_step:

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import rasterio.errors
 import rasterio.windows
 import rioxarray
 import xarray as xr
@@ -17,6 +18,7 @@ from pyproj import CRS
 from rioxarray.exceptions import RioXarrayError
 
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.extras import required_extra
 from deepbedmap.files.checksums import digest
 from deepbedmap.provenance import provenance_of
 from deepbedmap.rasters.lattice import axes_of, name_of
@@ -148,6 +150,8 @@ def _open_variable(path: Path, variable: str | None) -> xr.DataArray:
         # A grid mapping that is named and absent is no fault where attrs["crs"] states the CRS.
         warnings.filterwarnings("ignore", message=r"Variable\(s\) referenced in grid_mapping")
         if path.is_dir():
+            with required_extra("grid"):
+                import zarr  # noqa: F401  # xarray reads stores with it
             dataset = xr.open_zarr(path, decode_coords="all", consolidated=False)
         else:
             dataset = xr.open_dataset(path, engine="h5netcdf", decode_coords="all")

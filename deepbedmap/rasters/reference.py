@@ -1,4 +1,4 @@
-"""What a raster refers to: its coordinate reference system and vertical datum.
+"""The reference of a raster: its coordinate reference system and vertical datum.
 
 Rasters that differ in either are never combined silently: heights above a geoid and above the
 ellipsoid differ by up to 60 m in Antarctica.
@@ -12,7 +12,7 @@ import numpy as np
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.rasters.lattice import band_count, name_of
 
 if TYPE_CHECKING:
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-# What heights may refer to; all but the first are geoids.
+# Vertical datums of heights; all but the first are geoids.
 VERTICAL_DATUMS = ("ellipsoid", "EIGEN-GL04C", "EIGEN-6C4")
 
 
 def crs_of(raster: xr.DataArray) -> CRS | None:
-    """Coordinate reference system of a raster; None where none is stated.
+    """Return the coordinate reference system of a raster; None where it states none.
 
-    That is CF's grid mapping or GeoTIFF's keys, else an attribute ``crs`` (``"unknown"`` is none).
+    It is stated by CF's grid mapping or GeoTIFF's keys, else by an attribute ``crs`` (other than
+    ``"unknown"``).
     """
     try:
-        # rioxarray itself takes an attribute for a CRS, and raises where it is none.
+        # rioxarray itself reads an attribute ``crs``, and raises where that is not a CRS.
         stated = raster.rio.crs
     except CRSError:
         return None
@@ -38,7 +39,7 @@ def crs_of(raster: xr.DataArray) -> CRS | None:
 
 
 def require_crs(raster: xr.DataArray) -> CRS:
-    """Coordinate reference system of a raster; :class:`InvalidDataError` where it states none."""
+    """Return the coordinate reference system of a raster; raise InvalidDataError without one."""
     crs = crs_of(raster)
     if crs is None:
         raise InvalidDataError(missing_crs_fault(raster))
@@ -62,8 +63,8 @@ def require_same_reference(first: xr.DataArray, second: xr.DataArray) -> None:
     Raises
     ------
     InvalidDataError
-        One has no CRS, or the two differ. Heights above a geoid and above the ellipsoid differ by
-        up to 60 m in Antarctica, so they are never mixed.
+        A raster has no CRS, or CRS or vertical datum differ. Heights above a geoid and above the
+        ellipsoid differ by up to 60 m in Antarctica, so they are never mixed.
     """
     require_crs(first)
     require_reference(
@@ -72,32 +73,32 @@ def require_same_reference(first: xr.DataArray, second: xr.DataArray) -> None:
 
 
 def require_filler(filler: xr.DataArray, raster: xr.DataArray) -> None:
-    """Check that a raster may fill the gaps of another: as many bands, and the same reference.
+    """Check that a raster can fill the gaps of another: equal number of bands, same reference.
 
     Raises
     ------
     InvalidDataError
-        As :func:`require_same_reference`.
+        A raster has no CRS, or CRS or vertical datum differ.
     ValueError
         The numbers of bands differ.
     """
     require_same_reference(raster, filler)
     if band_count(filler) != band_count(raster):
-        raise ValueError(
+        raise WrongCallError(
             f"the filler has {band_count(filler)} bands, the raster {band_count(raster)}"
         )
 
 
 def require_reference(name: str, crs: Any, datum: str | None, like: xr.DataArray) -> None:
-    """Check that something refers to what a raster refers to.
+    """Check that data have the CRS and vertical datum of a raster.
 
     Parameters
     ----------
     name
-        What it is, for the message.
+        Name of the data, for the message.
     crs, datum
-        Its CRS (anything that :meth:`pyproj.CRS.from_user_input` takes) and its vertical datum;
-        None, or a datum "unknown", is not compared.
+        CRS of the data (anything that :meth:`pyproj.CRS.from_user_input` accepts) and their
+        vertical datum; None, or a datum "unknown", is not compared.
     like
         The raster.
 
@@ -107,14 +108,14 @@ def require_reference(name: str, crs: Any, datum: str | None, like: xr.DataArray
         The raster has no CRS, or CRS or vertical datum differ.
     """
     expected = require_crs(like)
-    found = expected if crs is None else CRS.from_user_input(crs)
-    if not same_crs(found, expected):
+    own = expected if crs is None else CRS.from_user_input(crs)
+    if not same_crs(own, expected):
         raise InvalidDataError(
             Fault(
                 file=name,
                 field="crs",
                 expected=f"{expected.to_string()} as in {name_of(like)}",
-                found=found.to_string(),
+                found=own.to_string(),
                 remedy="reproject one of the two",
             )
         )
@@ -137,14 +138,15 @@ def known_value(value: Any) -> str | None:
 
 
 def same_crs(one: CRS, other: CRS) -> bool:
-    """Whether both give the same positions, to a millimetre, however they are written down.
+    """Return whether two CRSs give the same positions, to a millimetre, however they are written.
 
-    CF's attributes of a grid mapping, for one, do not tell which EPSG code they stand for.
+    The attributes of CF's grid mapping, for example, do not include an EPSG code.
     """
     if one.equals(other, ignore_axis_order=True):
         return True
     if one.is_geographic != other.is_geographic:
         return False
+    # Positions are compared at six points, three in each hemisphere.
     longitudes, latitudes = [0.0, 90.0, -135.0] * 2, [-70.0, -80.0, -89.0, 70.0, 80.0, 89.0]
     try:
         first, second = (

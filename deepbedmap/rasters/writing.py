@@ -5,15 +5,17 @@ A file appears complete or not at all.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import rasterio.shutil
 import rasterio.windows
 import xarray as xr
 
 from deepbedmap import files
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.files.atomic import workplace
 from deepbedmap.rasters.lattice import (
     GDAL_CACHE,
@@ -27,13 +29,13 @@ from deepbedmap.rasters.reference import crs_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, Literal
 
     import numpy.typing as npt
 
-_COG_TILE = 512  # likewise, of a Cloud Optimized GeoTIFF
-_PIECE = 1024  # cells a side of what write_cog computes at once, at least
+_COG_TILE = 512  # cells along a side of a tile of a Cloud Optimized GeoTIFF
+_PIECE = 1024  # least number of cells along a side of the pieces that write_cog computes
 _INT16_NODATA = -32_768
 
 
@@ -41,7 +43,7 @@ def write_geotiff(grid: xr.DataArray, path: str | os.PathLike[str]) -> Path:
     """Write a raster as a tiled, deflated GeoTIFF, north up, nodata NaN.
 
     The file appears complete or not at all. Attributes become tags, so that units, vertical datum
-    and provenance survive. Integers are written as float32.
+    and provenance are kept. Integers are written as float32.
     """
     path = Path(path)
     grid = without_packing(grid.transpose(..., "y", "x"))
@@ -76,71 +78,50 @@ def write_cog(
     Parameters
     ----------
     raster
-        ``(y, x)``, y in either direction; in dask's chunks or from a file, it is never held whole.
+        ``(y, x)``, y in either direction; in dask chunks or from a file, it is never held whole.
     path
-        Of the file, which appears complete or not at all. Meanwhile a folder beside it takes as
-        much as the cells do uncompressed.
+        File to write, which appears complete or not at all. Until then a temporary folder next to
+        it takes as much space as the cells do uncompressed.
     dtype
-        ``"float32"``, by default of all but integers of 8 bits, which are flags and stay; or
-        ``"int16"``: whole metres, halves to the even one.
+        ``"float32"``, the default for all but 8-bit integers, which are flags and keep their type;
+        or ``"int16"``: metres rounded to whole numbers, halves to even ones.
     progress
-        Told how many pieces of how many are written.
+        Called with the number of pieces written so far, and in total.
 
     Returns
     -------
     pathlib.Path
-        The file: north up, tiles of 512 cells, deflated with a predictor, nodata NaN or, of int16,
-        -32768 (flags have none). Overviews are averages; of flags, the nearest cell. Attributes
-        become tags, so that units, vertical datum and provenance survive.
+        The file: north up, tiles of 512 cells, deflated with a predictor, nodata NaN or, for int16,
+        -32768 (flags have none). Overviews are averages; for flags, the nearest cell. Attributes
+        become tags, so that units, vertical datum and provenance are kept.
 
     Raises
     ------
     InvalidDataError
-        A value does not fit int16; the folder is full or cannot be written.
+        A value does not fit int16; the disk is full or the folder cannot be written.
     ValueError
-        Flags with a ``dtype``, or another one.
+        ``dtype`` is another one, or is passed for flags.
     """
     path, flags = Path(path), raster.dtype.kind in "iu" and raster.dtype.itemsize == 1
     if dtype not in (None, "float32", "int16") or (flags and dtype):
-        raise ValueError(f"dtype: expected {'None' if flags else 'float32 or int16'}, not {dtype}")
-    written = str(raster.dtype) if flags else dtype or "float32"
+        raise WrongCallError(
+            f"dtype: expected {'None' if flags else 'float32 or int16'}, not {dtype}"
+        )
+    stored_type = str(raster.dtype) if flags else dtype or "float32"
     described = without_packing(raster.transpose("y", "x"))
     if axes_of(described)[1][1] > 0:
         described = described.isel(y=slice(None, None, -1))
-    xmin, _, _, ymax = bounds_of(described)
-    cell, (rows, columns) = resolution_of(described), described.shape
-    steps = [whole_blocks(block_of(described, dim), _PIECE) for dim in ("y", "x")]
-    pieces = [
-        (slice(top, min(top + steps[0], rows)), slice(left, min(left + steps[1], columns)))
-        for top in range(0, rows, steps[0])
-        for left in range(0, columns, steps[1])
-    ]
+    pieces = _pieces(described)
+    # In two steps: GDAL's COG driver can only copy a complete file, not write one piece by piece.
     with workplace(path) as folder, rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
         plain, optimized = folder / "plain.tif", folder / path.name
-        with rasterio.open(
-            plain,
-            "w",
-            driver="GTiff",
-            width=columns,
-            height=rows,
-            count=1,
-            dtype=written,
-            crs=described.rio.crs,
-            transform=rasterio.Affine(cell, 0, xmin, 0, -cell, ymax),
-            nodata=None if flags else _INT16_NODATA if written == "int16" else np.nan,
-            tiled=True,
-            blockxsize=_COG_TILE,
-            blockysize=_COG_TILE,
-            bigtiff="if_safer",
-        ) as file:
-            file.update_tags(**{key: _tag(value) for key, value in described.attrs.items()})
-            file.set_band_description(1, str(described.attrs.get("long_name", described.name)))
+        with _plain_geotiff(plain, described, stored_type, flags) as file:
             for number, (down, across) in enumerate(pieces, 1):
                 values = described.isel(y=down, x=across).to_numpy()
-                if written == "int16":
+                if stored_type == "int16":
                     values = _whole_metres(values, path)
                 window = rasterio.windows.Window.from_slices(down, across)
-                file.write(values.astype(written, copy=False), 1, window=window)
+                file.write(values.astype(stored_type, copy=False), 1, window=window)
                 if progress is not None:
                     progress(number, len(pieces) + 1)
         try:
@@ -155,12 +136,52 @@ def write_cog(
                 BIGTIFF="IF_SAFER",
                 NUM_THREADS="ALL_CPUS",
             )
-        except Exception as error:  # it touches our own two files alone, and fails in many words
+        except Exception as error:
+            # It touches only our own two files, so that whatever GDAL reports is a failed write.
             raise OSError("Write failed") from error
         optimized.replace(path)
     if progress is not None:
         progress(len(pieces) + 1, len(pieces) + 1)
     return path
+
+
+def _pieces(raster: xr.DataArray) -> list[tuple[slice, slice]]:
+    """Return the rows and columns of pieces of a raster, each of whole blocks or chunks."""
+    rows, columns = raster.shape
+    height, width = (whole_blocks(block_of(raster, dim), _PIECE) for dim in ("y", "x"))
+    return [
+        (slice(top, min(top + height, rows)), slice(left, min(left + width, columns)))
+        for top in range(0, rows, height)
+        for left in range(0, columns, width)
+    ]
+
+
+@contextlib.contextmanager
+def _plain_geotiff(
+    path: Path, raster: xr.DataArray, stored_type: str, flags: bool
+) -> Iterator[rasterio.io.DatasetWriter]:
+    """Open an uncompressed GeoTIFF for writing, with the cells, CRS and attributes of a raster."""
+    xmin, _, _, ymax = bounds_of(raster)
+    cell, (rows, columns) = resolution_of(raster), raster.shape
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=columns,
+        height=rows,
+        count=1,
+        dtype=stored_type,
+        crs=raster.rio.crs,
+        transform=rasterio.Affine(cell, 0, xmin, 0, -cell, ymax),
+        nodata=None if flags else _INT16_NODATA if stored_type == "int16" else np.nan,
+        tiled=True,
+        blockxsize=_COG_TILE,
+        blockysize=_COG_TILE,
+        bigtiff="if_safer",
+    ) as file:
+        file.update_tags(**{key: _tag(value) for key, value in raster.attrs.items()})
+        file.set_band_description(1, str(raster.attrs.get("long_name", raster.name)))
+        yield file
 
 
 def _tag(value: Any) -> str:
@@ -169,7 +190,7 @@ def _tag(value: Any) -> str:
 
 def _whole_metres(values: npt.NDArray[np.floating], path: Path) -> npt.NDArray[np.floating]:
     whole = np.rint(values)
-    # Also infinity does not fit.
+    # Infinity does not fit either; NaN compares false and becomes nodata below.
     beyond = np.abs(whole) > -_INT16_NODATA - 1
     if beyond.any():
         raise InvalidDataError(
@@ -189,10 +210,11 @@ def write_netcdf(data: xr.DataArray | xr.Dataset, path: str | os.PathLike[str]) 
     The file appears complete or not at all. A raster without a name is called ``z``.
     """
     path = Path(path)
-    given = data.to_dataset(name=data.name or "z") if isinstance(data, xr.DataArray) else data
+    if isinstance(data, xr.DataArray):
+        data = data.to_dataset(name=data.name or "z")
     dataset = xr.Dataset(
-        {name: without_packing(variable) for name, variable in given.data_vars.items()},
-        attrs={"Conventions": "CF-1.11", **given.attrs},
+        {name: without_packing(variable) for name, variable in data.data_vars.items()},
+        attrs={"Conventions": "CF-1.11", **data.attrs},
     )
     encoding = {
         name: {"zlib": True, "complevel": 4, "shuffle": True, **variable.encoding}
@@ -207,7 +229,7 @@ def write_netcdf(data: xr.DataArray | xr.Dataset, path: str | os.PathLike[str]) 
 
 
 def without_packing(raster: xr.DataArray) -> xr.DataArray:
-    """The raster without the packing of the file that it came from, its CRS kept."""
+    """Return a raster without its file's packing (scale, offset, nodata), but with its CRS."""
     crs = crs_of(raster)
     raster = raster.drop_encoding()
     raster.attrs = {

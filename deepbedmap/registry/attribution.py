@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attribution:
-    """The datasets of which something was made.
+    """The datasets from which a file was made.
 
     Attributes
     ----------
     citekeys
-        Of the datasets, each once, in the order of the provenance.
+        Citekeys of the datasets, each once, in the order of the provenance.
     faults
-        One for each source that no dataset of the registry can be named for. With any of these,
-        a list of the citekeys would be an incomplete citation.
+        One for each source that belongs to no dataset of the registry. If there are any, citing
+        only ``citekeys`` would be incomplete.
     """
 
     citekeys: tuple[str, ...]
@@ -35,27 +35,33 @@ class Attribution:
 
 
 def attribute(what: str | os.PathLike[str], registry: Registry) -> Attribution:
-    """Find the datasets behind a citekey, a file of the registry, or a file made of those.
+    """Find the datasets behind a citekey, a file of the registry, or a file made from those.
 
-    A source belongs to the dataset whose citekey its provenance states; else to the one whose file
-    has its checksum; else to the only one that has a file of its name, unless the checksum which
-    the registry knows of that file is another. Nothing else is guessed.
+    A source belongs to the dataset whose citekey its provenance states; otherwise to the dataset
+    with a file of the same checksum; otherwise to the only dataset with a file of the same name,
+    unless the registry lists a different checksum for that file. Nothing else is guessed.
 
     Parameters
     ----------
     what
         A citekey; the path of a grid, prediction, table of picks (.parquet), checkpoint, training
-        set (.zarr) or raw file; or the name of a file in the registry, which need not be here.
+        set (.zarr) or raw file; or the name of a file in the registry, which need not exist
+        locally.
     registry
-        Where the datasets are.
+        The registry that lists the datasets.
 
     Raises
     ------
     InvalidDataError
-        There is a file, but it has no provenance and is none of the registry's; or its provenance
-        cannot be read.
+        The file has no provenance and is not in the registry, or its provenance cannot be read.
     MissingDataError
-        There is neither dataset nor file of this name.
+        There is neither a dataset nor a file of this name.
+
+    Examples
+    --------
+    >>> from deepbedmap import registry
+    >>> attribute("bed_WGS84_grid.txt", registry.load()).citekeys
+    ('King2016Rutford',)
     """
     name = os.fspath(what)
     if name in registry:
@@ -82,13 +88,14 @@ def attribute(what: str | os.PathLike[str], registry: Registry) -> Attribution:
 
 
 def sources_of(path: str | os.PathLike[str], registry: Registry) -> list[str]:
-    """Citekeys of all that a file was made of, each once: see :func:`attribute`.
+    """Return the citekeys of all datasets from which a file was made, each once.
+
+    The parameters and errors are the same as for :func:`attribute`, with one more error.
 
     Raises
     ------
     InvalidDataError
-        Besides the cases of :func:`attribute`: a source that no dataset can be named for, since
-        the citation would silently miss it.
+        A source belongs to no dataset, so that the citation would silently omit it.
     """
     attribution = attribute(path, registry)
     if attribution.faults:
@@ -112,21 +119,24 @@ class _Files:
                     self.by_name.setdefault(file.unpacked, {})[dataset.citekey] = None
 
     def dataset_of(self, source: dict[str, Any]) -> str | None:
-        """Citekey of a source's dataset; None where nothing says which it is."""
+        """Return the citekey of the dataset to which a source belongs; None if that is unclear."""
         citekey, checksum, name = (
             value if isinstance(value := source.get(key), str) else ""
             for key in ("citekey", "sha256", "file")
         )
         if citekey in self.registry:
             return citekey
-        named = {
+        same_name = {
             candidate
-            for candidate, known in self.by_name.get(name, {}).items()
-            if not (known and checksum) or known == checksum
+            for candidate, registered in self.by_name.get(name, {}).items()
+            if not (registered and checksum) or registered == checksum
         }
-        same = self.by_checksum.get(checksum, set())
-        found = (same & named or same) if same else set() if citekey else named
-        return found.pop() if len(found) == 1 else None
+        same_content = self.by_checksum.get(checksum, set())
+        if same_content:
+            candidates = same_content & same_name or same_content
+        else:
+            candidates = set() if citekey else same_name
+        return candidates.pop() if len(candidates) == 1 else None
 
 
 def _attribute_file(path: Path, files: _Files) -> Attribution:
@@ -136,7 +146,7 @@ def _attribute_file(path: Path, files: _Files) -> Attribution:
     except InvalidDataError as error:
         sources, unreadable = None, error
     if sources is None:
-        # Raw files state nothing, and the suffixes of some are those of our own files.
+        # Raw files have no provenance, and some have the same suffixes as files written here.
         checksum = digest(path).sha256 if path.is_file() else None
         citekey = files.dataset_of({"file": path.name, "sha256": checksum})
         if citekey:
@@ -144,9 +154,10 @@ def _attribute_file(path: Path, files: _Files) -> Attribution:
         raise unreadable or InvalidDataError(
             Fault(
                 str(path),
-                expected="a grid, prediction, table of picks or checkpoint that says what it was "
-                "made of, or a file of the registry",
-                found="no provenance, and neither name nor checksum of a file of the registry",
+                expected="a grid, prediction, table of picks or checkpoint with provenance, or a "
+                "file of the registry",
+                found="no provenance, and neither the name nor the checksum of a file of the "
+                "registry",
             )
         )
     citekeys: dict[str, None] = {}
@@ -165,18 +176,19 @@ def _attribute_file(path: Path, files: _Files) -> Attribution:
         elif citekey := files.dataset_of(source):
             citekeys[citekey] = None
         else:
-            expected = f"sources that {files.registry.path.name} knows"
+            expected = f"sources listed in {files.registry.path.name}"
             remedy = "cite it by hand, or add it to the registry"
             faults[provenance_fault(path, expected, _source_label(source), remedy)] = None
     return Attribution(tuple(citekeys), tuple(faults))
 
 
 def _source_label(source: Any) -> str:
-    """Name a source in a few words; what stands in a file may be anything."""
+    """Describe a source in a few words; the provenance of a file may hold anything."""
     if isinstance(source, dict):
-        said = {
-            key: source[key] for key in ("role", "citekey", "file", "sha256") if source.get(key)
-        }
-        text = " ".join(f"{key} {str(value)[:100]!r}" for key, value in said.items())
+        text = " ".join(
+            f"{key} {str(source[key])[:100]!r}"
+            for key in ("role", "citekey", "file", "sha256")
+            if source.get(key)
+        )
         return text or "one without citekey, file and sha256"
     return repr(source)[:100]

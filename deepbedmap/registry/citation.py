@@ -12,6 +12,8 @@ import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
+from deepbedmap.errors import WrongCallError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 Style = Literal["bibtex", "text", "csl-json"]
 STYLES: tuple[str, ...] = get_args(Style)
-"""How a citation can be written."""
+"""The styles in which a citation can be written."""
 
 
 def cite(registry: Registry, citekeys: str | Iterable[str], style: Style = "bibtex") -> str:
@@ -30,27 +32,27 @@ def cite(registry: Registry, citekeys: str | Iterable[str], style: Style = "bibt
     Parameters
     ----------
     registry
-        Where the datasets are.
+        The registry that lists the datasets.
     citekeys
-        One, or several in the order wanted.
+        One citekey, or several in the order of the output.
     style
-        ``"bibtex"``; ``"text"``, a reference a line; ``"csl-json"``, a JSON list of items of the
-        Citation Style Language (https://docs.citationstyles.org), which reference managers and
+        ``"bibtex"``; ``"text"``, one reference per line; or ``"csl-json"``, a JSON list of items of
+        the Citation Style Language (https://docs.citationstyles.org), which reference managers and
         pandoc read.
 
     Returns
     -------
     str
-        Ends in a line's end; empty where no citekey is given (``[]`` as CSL-JSON). The key of a
-        dataset is its citekey, that of its paper ends in ``_paper``. What has one DOI, or is one
-        paper, stands there once, under the first key that leads to it.
+        Ends with a newline; empty for no citekeys (``[]`` as CSL-JSON). The key of a dataset is
+        its citekey; the key of its paper ends in ``_paper``. Works with the same DOI, or the same
+        paper of several datasets, appear once, under the first key.
 
     Raises
     ------
     InvalidDataError
         A citekey is not in the registry.
     ValueError
-        There is no such style.
+        The style is unknown.
 
     Examples
     --------
@@ -60,7 +62,7 @@ def cite(registry: Registry, citekeys: str | Iterable[str], style: Style = "bibt
     King, Edward C.; Pritchard, ... (2016). Rutford Ice Stream bed elevation DEM from radar data ...
     """
     if style not in STYLES:
-        raise ValueError(f"style: expected one of {', '.join(STYLES)}, found {style!r}")
+        raise WrongCallError(f"style: expected one of {', '.join(STYLES)}, found {style!r}")
     works = _works(registry, citekeys)
     if style == "csl-json":
         return json.dumps([_csl(work) for work in works], indent=2, ensure_ascii=False) + "\n"
@@ -98,9 +100,9 @@ def _works(registry: Registry, citekeys: str | Iterable[str]) -> list[_Work]:
                 identity = work.key
             else:
                 identity = work.title, work.authors, work.year
-            known = works.setdefault(identity, work)
-            if known.title is None and work.title is not None:
-                works[identity] = replace(work, key=known.key)
+            first = works.setdefault(identity, work)
+            if first.title is None and work.title is not None:
+                works[identity] = replace(work, key=first.key)
     return list(works.values())
 
 
@@ -136,17 +138,17 @@ def _works_of(dataset: Dataset) -> Iterator[_Work]:
 
 
 def _reference(work: _Work) -> str:
-    """One line: authors (year). Title (version). Where it was published. DOI."""
+    """Write one line: authors (year). Title (version). Container or publisher. DOI."""
     year = f"({work.year or 'n.d.'})"
-    version = f"(version {work.version})" if _is_news(work.version, work.title) else None
+    version = f"(version {work.version})" if _adds_to(work.title, work.version) else None
     kind = "[Data set]" if work.kind == "dataset" else None
     number = f"({work.number})" if work.number else ""
-    where = [work.container, f"{work.volume or ''}{number}", work.pages]
+    container = [work.container, f"{work.volume or ''}{number}", work.pages]
     parts = [
         f"{'; '.join(work.authors)} {year}" if work.authors else None,
         " ".join(filter(None, (work.title or work.note, version, kind))),
         None if work.authors or work.title is None else year,
-        ", ".join(filter(None, where)),
+        ", ".join(filter(None, container)),
         work.publisher,
     ]
     text = " ".join(
@@ -155,10 +157,10 @@ def _reference(work: _Work) -> str:
     return " ".join((f"{text} https://doi.org/{work.doi}" if work.doi else text).split())
 
 
-def _is_news(version: str | None, title: str | None) -> bool:
-    """Whether a title does not say the version by itself, as in "Ice Velocity, Version 1"."""
-    said = rf"\bv(ersion|\.)? ?{re.escape(version or '')}(?![.\d])"
-    return version is not None and not re.search(said, title or "", re.IGNORECASE)
+def _adds_to(title: str | None, version: str | None) -> bool:
+    """Return whether a version is not in the title already, as in "Ice Velocity, Version 1"."""
+    pattern = rf"\bv(ersion|\.)? ?{re.escape(version or '')}(?![.\d])"
+    return version is not None and not re.search(pattern, title or "", re.IGNORECASE)
 
 
 def _csl(work: _Work) -> dict[str, Any]:
@@ -181,10 +183,10 @@ def _csl(work: _Work) -> dict[str, Any]:
 
 
 def _csl_name(name: str) -> dict[str, str]:
-    family, comma, given = name.partition(",")
+    family, comma, given_names = name.partition(",")
     if not comma:
         return {"literal": name}
-    return {"family": family.strip(), "given": given.strip()}
+    return {"family": family.strip(), "given": given_names.strip()}
 
 
 def _bibtex(work: _Work) -> str:
@@ -196,7 +198,7 @@ def _bibtex(work: _Work) -> str:
         note = f"Data set, version {_latex(work.version)}" if work.version else "Data set"
     fields = {
         "author": _bibtex_names(work.authors),
-        # The second pair of braces keeps the capitals.
+        # The second pair of braces preserves the capitals.
         "title": f"{{{_latex(work.title)}}}" if work.title else None,
         "journal" if kind == "article" else "booktitle": _latex(work.container),
         "publisher": _latex(work.publisher),
@@ -212,7 +214,7 @@ def _bibtex(work: _Work) -> str:
 
 
 def _bibtex_names(names: Iterable[str]) -> str:
-    # Without braces BibTeX would take "British Antarctic Survey" for a person called Survey.
+    # Without braces BibTeX would read "British Antarctic Survey" as a person called Survey.
     return " and ".join(_latex(name) if "," in name else f"{{{_latex(name)}}}" for name in names)
 
 
@@ -257,7 +259,7 @@ _LATEX_ACCENTS = {
 
 
 def _latex(text: object) -> str:
-    r"""Write text (nothing, where it is None) for LaTeX; what has no command stays as it is.
+    r"""Write text for LaTeX (empty for None); characters without a command stay as they are.
 
     Examples
     --------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def each_file(
     place: schemas.Place, entry: dict[str, Any]
 ) -> Iterator[tuple[schemas.Place, dict[str, Any]]]:
-    """Each file of an entry and its place; files alike are written out."""
+    """Yield each file of an entry with its place; compact lists are spelled out."""
     for number, file in enumerate(list_or_empty(entry.get("files"))):
         if not isinstance(file, dict):
             continue
@@ -40,7 +40,7 @@ def each_file(
 
 
 def _filled_in(url: Any, filename: str) -> Any:
-    """Put a file's name where a URL (or each of a list of them) says {filename} and the like."""
+    """Fill a file's name into a URL, or each of a list of URLs, at {filename} and the like."""
     if isinstance(url, list):
         return [_filled_in(one, filename) for one in url]
     if not isinstance(url, str):
@@ -48,7 +48,7 @@ def _filled_in(url: Any, filename: str) -> Any:
     names = {
         "filename": quote(filename),
         "stem": quote(Path(filename).stem),
-        # How RAMADDA names a file of an entry: its path there, in base 64.
+        # RAMADDA addresses a file of an entry by its path there, in base 64.
         "ramadda": quote(base64.b64encode(f"/{filename}".encode()).decode(), safe=""),
     }
     for name, value in names.items():
@@ -57,7 +57,13 @@ def _filled_in(url: Any, filename: str) -> Any:
 
 
 def spdx_identifier(licence: str) -> str | None:
-    """Write a licence as SPDX does; None where SPDX has no such licence."""
+    """Return the SPDX identifier of a licence; None if SPDX has no such licence.
+
+    Examples
+    --------
+    >>> spdx_identifier("cc-by-4.0")
+    'CC-BY-4.0'
+    """
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
     try:
@@ -69,6 +75,8 @@ def spdx_identifier(licence: str) -> str | None:
 @functools.cache
 def is_known_crs(name: str) -> bool:
     """Return whether PROJ recognises the name of a CRS, such as ``EPSG:3031``."""
+    if name in ("EPSG:3031", "EPSG:4326"):  # nearly all of them, and pyproj takes a while to load
+        return True
     import pyproj
 
     try:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from deepbedmap.errors import Fault
 
 FARTHEST = 1e7
-"""Distance (m) from the pole of EPSG:3031 beyond which bounds cannot be meant in metres."""
+"""Distance (m) from the pole of EPSG:3031 beyond which bounds cannot be in metres."""
 
 
 def inconsistencies(document: schemas.Document) -> Iterator[Fault]:
-    """Find what JSON Schema cannot: what clashes between entries or fields, and unknown names.
+    """Find conflicts between entries or fields, and names of things that do not exist.
 
-    The document may be at fault elsewhere, so nothing is taken for granted here.
+    The document may have other faults, so nothing about its form is taken for granted.
     """
     content = document.content
     datasets = list_or_empty(content.get("datasets")) if isinstance(content, dict) else []
@@ -40,15 +40,15 @@ def inconsistencies(document: schemas.Document) -> Iterator[Fault]:
         yield from _status_faults(document, index, entry)
         epoch = list_or_empty(entry.get("epoch"))
         if len(epoch) == 2 and all(isinstance(year, int) for year in epoch) and epoch[0] > epoch[1]:
-            where: schemas.Place = ("datasets", index, "epoch")
-            yield document.fault(where, "the first year, then the last", f"{epoch[0]}, {epoch[1]}")
+            place: schemas.Place = ("datasets", index, "epoch")
+            yield document.fault(place, "the first year, then the last", f"{epoch[0]}, {epoch[1]}")
         doi = entry.get("doi")
         if not (
             entry.get("files")
             or entry.get("instructions")
             or (isinstance(doi, dict) and doi.get("dataset"))
         ):
-            expected = "at least one file; without any, a doi.dataset or instructions"
+            expected = "at least one file or, without files, a doi.dataset or instructions"
             yield document.fault(("datasets", index, "files"), expected, "none")
         for place, file in each_file(("datasets", index, "files"), entry):
             yield from _file_faults(document, place, file, entry)
@@ -61,7 +61,7 @@ def _repetitions(
     seen: dict[tuple[str, ...], schemas.Place] = {}
 
     def repeated(what: str, place: schemas.Place, *identity: str) -> Iterator[Fault]:
-        # Upper and lower case are one name to BibTeX and to many file systems.
+        # BibTeX and many file systems do not distinguish upper and lower case.
         first = seen.setdefault((what, *(part.casefold() for part in identity)), place)
         if first != place:
             yield document.fault(
@@ -81,25 +81,25 @@ def _repetitions(
         for place, file in each_file((*start, "files"), entry):
             for field in ("filename", "unpacked"):
                 if name := _text(file.get(field)):
-                    where = (*place, field) if place[-1] != name else place
-                    yield from repeated("file name in a folder", where, folder, name)
+                    name_place = (*place, field) if place[-1] != name else place
+                    yield from repeated("file name in a folder", name_place, folder, name)
 
 
 def _unknown_names(
     document: schemas.Document, index: int, entry: dict[str, Any], citekeys: set[str]
 ) -> Iterator[Fault]:
-    """Find what is well formed and names nothing: licences, CRSs, citekeys."""
+    """Find well-formed licences, CRSs and citekeys that do not exist."""
     start: schemas.Place = ("datasets", index)
     if (licence := _text(entry.get("licence"))) and (spdx := spdx_identifier(licence)) != licence:
         remedy = f"did you mean {spdx}?" if spdx else "https://spdx.org/licenses lists them"
         expected = "an SPDX identifier such as CC-BY-4.0, or null"
         yield document.fault((*start, "licence"), expected, repr(licence), remedy)
     if ":" in (crs := _text(entry.get("crs"))) and not is_known_crs(crs):
-        expected = "a coordinate reference system that PROJ knows, such as EPSG:3031, or null"
+        expected = "a coordinate reference system known to PROJ, such as EPSG:3031, or null"
         yield document.fault((*start, "crs"), expected, repr(crs))
     built_from = entry.get("built_from")
     surveys = built_from.get("surveys") if isinstance(built_from, dict) else None
-    named = [
+    references = [
         (("superseded_by",), entry.get("superseded_by")),
         *(
             (("overlaps_with", n), other)
@@ -108,12 +108,12 @@ def _unknown_names(
         *((("built_from", "surveys", n), other) for n, other in enumerate(list_or_empty(surveys))),
     ]
     others = citekeys - {_text(entry.get("citekey"))}
-    for field, citekey in named:
+    for field, citekey in references:
         if (name := _text(citekey)) and name not in others:
             expected = "the citekey of another dataset of this registry"
             yield document.fault((*start, *field), expected, repr(name), did_you_mean(name, others))
     if isinstance(built_from, dict) and not any(built_from.values()):
-        expected = "surveys or until; null where nothing is known"
+        expected = "surveys or until, or null for built_from"
         yield document.fault((*start, "built_from"), expected, "neither")
 
 
@@ -128,7 +128,7 @@ def _bounds_faults(
     if not (bounds[0] < bounds[2] and bounds[1] < bounds[3]):
         yield document.fault(place, "xmin < xmax and ymin < ymax", found)
     elif all(abs(value) <= 360 for value in bounds):
-        yield document.fault(place, "metres (EPSG:3031), which degrees are not", found)
+        yield document.fault(place, "metres (EPSG:3031), not degrees", found)
     elif any(abs(value) > FARTHEST for value in bounds):
         expected = f"metres (EPSG:3031), none beyond {FARTHEST / 1000:,.0f} km from the pole"
         yield document.fault(place, expected, found)
@@ -140,9 +140,9 @@ def _status_faults(
     status, other = entry.get("status"), entry.get("superseded_by")
     if status == "superseded" and other is None:
         place: schemas.Place = ("datasets", index, "superseded_by")
-        yield document.fault(place, "the citekey of what supersedes it", "nothing")
+        yield document.fault(place, "the citekey of its successor", "nothing")
     elif other is not None and status in (None, "active"):
-        expected = "superseded, retired or withdrawn, since superseded_by is given"
+        expected = "superseded, retired or withdrawn, since superseded_by is set"
         yield document.fault(("datasets", index, "status"), expected, str(status or "null"))
 
 
@@ -153,16 +153,16 @@ def _cycles(
         _text(entry.get("citekey")): (index, _text(entry.get("superseded_by")))
         for index, entry in entries
     }
-    told: set[str] = set()
+    reported: set[str] = set()
     for citekey, (index, _) in successors.items():
         path = [citekey]
         while (after := successors.get(path[-1], (0, ""))[1]) and after not in path:
             path.append(after)
-        if after == citekey and len(path) > 1 and citekey not in told:
-            told |= {*path}
-            found = " -> ".join([*path, after])
+        if after == citekey and len(path) > 1 and citekey not in reported:
+            reported |= {*path}
+            circle = " -> ".join([*path, after])
             place = ("datasets", index, "superseded_by")
-            yield document.fault(place, "a chain that ends", f"a circle: {found}")
+            yield document.fault(place, "a chain that ends", f"a circle: {circle}")
 
 
 def _file_faults(
@@ -171,23 +171,23 @@ def _file_faults(
     archive = _text(file.get("filename")).lower().endswith(ARCHIVE_SUFFIXES)
     unpacked, members = file.get("unpacked"), file.get("members")
     if archive and unpacked is None and members is None:
-        expected = "the name under which the archive's member lands, or a pattern as members"
+        expected = "the name for the unpacked member, or a pattern as members"
         yield document.fault((*place, "unpacked"), expected, "nothing")
     for field in ("unpacked", "members", "content_sha256", "unpacked_sha256"):
         if not archive and (value := file.get(field)) is not None:
-            expected = f"nothing, since {file.get('filename')} is no archive"
+            expected = f"nothing, since {file.get('filename')} is not an archive"
             yield document.fault((*place, field), expected, repr(value))
     if unpacked is not None and members is not None:
-        yield document.fault((*place, "members"), "nothing beside unpacked", repr(members))
+        yield document.fault((*place, "members"), "nothing alongside unpacked", repr(members))
     if archive and unpacked is None and (checksum := file.get("unpacked_sha256")) is not None:
-        expected = "nothing without unpacked, the file that it is the checksum of"
+        expected = "nothing without unpacked, the file to which the checksum belongs"
         yield document.fault((*place, "unpacked_sha256"), expected, repr(checksum))
     if file.get("access") == "manual" and not entry.get("instructions"):
-        expected = "the dataset's instructions, which access: manual needs"
+        expected = "the dataset's instructions, which access: manual requires"
         yield document.fault((*place, "access"), expected, "none")
     for url in (file.get("url"), *list_or_empty(file.get("mirrors"))):
         if unknown := re.search(r"\{[^{}]*\}", _text(url)):
-            expected = "a URL in which only {filename}, {stem} and {ramadda} are filled in"
+            expected = "a URL with no placeholders except {filename}, {stem} and {ramadda}"
             yield document.fault((*place, "url"), expected, unknown[0])
 
 

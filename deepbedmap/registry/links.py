@@ -1,8 +1,8 @@
-"""Check which addresses of the registry still answer.
+"""Check which URLs of the registry still respond.
 
 Run it as ``python -m deepbedmap.registry.links --report links.md``.
-Servers move and data centres close. Nothing is downloaded: every address is asked for its headers,
-one after the other on each server, and what came is written as a report for people.
+Servers move and data centres close. Nothing is downloaded: the headers of every URL are requested,
+one after the other on each server, and the result is written as a report in Markdown.
 """
 
 from __future__ import annotations
@@ -34,38 +34,38 @@ if TYPE_CHECKING:
     from deepbedmap.registry.listing import Registry
 
 TIMEOUT = 20.0
-"""Seconds of silence after which a server is given up."""
+"""Seconds without a response after which a server counts as dead."""
 
 PAUSE = 0.2
-"""Seconds between two questions to one server."""
+"""Seconds between two requests to one server."""
 
 RESOLVER = "https://doi.org/"
 """Resolves DOIs."""
 
 Status = Literal["dead", "moved", "login", "ok"]
 _MEANINGS: dict[Status, str] = {
-    "dead": "Dead: no data come from here",
-    "moved": "Moved for good: write the new address into the registry",
-    "login": "A login is needed",
-    "ok": "Answer",
+    "dead": "Dead: no data available",
+    "moved": "Moved permanently: enter the new URL in the registry",
+    "login": "Login required",
+    "ok": "Responding",
 }
 
 
 @dataclass(frozen=True)
 class Link:
-    """What an address of the registry answered.
+    """The response of one URL of the registry.
 
     Attributes
     ----------
     url
-        The address.
+        The URL.
     files
-        Files that it is for, as ``citekey/filename``.
+        Files that the URL provides, as ``citekey/filename``.
     status
-        ``"ok"``; ``"login"``: it wants a login; ``"moved"``: it answers, permanently redirected to
-        another address; ``"dead"``: neither.
+        ``"ok"``; ``"login"``, a login is required; ``"moved"``, it responds and redirects
+        permanently to another URL; ``"dead"``, none of these.
     detail
-        Its status code, where it moved to, or what went wrong.
+        The status code, the new URL, or the error.
     """
 
     url: str
@@ -80,26 +80,26 @@ def check(
     jobs: int = 8,
     pause: float = PAUSE,
 ) -> list[Link]:
-    """Request every http, https, ftp and doi address of the registry's files.
+    """Check whether every http, https, ftp and doi address of the registry's files responds.
 
-    Addresses of SFTP and of this machine are left out. Of a DOI it is checked that it resolves, not
-    that its repository has the file.
+    SFTP addresses and addresses of this machine are left out. A DOI is only resolved; whether its
+    repository has the file is not checked.
 
     Parameters
     ----------
     registry
-        None for the one that comes with the package.
+        None for the registry that comes with the package.
     timeout
-        Seconds of silence after which a server is given up.
+        Seconds without a response after which a server counts as dead.
     jobs
-        How many servers are asked at a time; each is asked one question at a time.
+        Number of servers checked at a time, each with one request at a time.
     pause
-        Seconds between two questions to one server.
+        Seconds between two requests to one server.
 
     Returns
     -------
     list of Link
-        Each address once, in the order of the registry.
+        Each URL once, in the order of the registry.
     """
     registry = load() if registry is None else registry
     files: dict[str, list[str]] = defaultdict(list)
@@ -112,26 +112,28 @@ def check(
     for url in files:
         servers[urlsplit(url).netloc].append(url)  # those of DOIs are one server's
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        ask = partial(_ask_server, timeout=timeout, pause=pause)
-        answers = {
-            url: answer for answered in pool.map(ask, servers.values()) for url, answer in answered
+        check_urls = partial(_check_server, timeout=timeout, pause=pause)
+        responses = {
+            url: response
+            for server in pool.map(check_urls, servers.values())
+            for url, response in server
         }
-    return [Link(url, tuple(names), *answers[url]) for url, names in files.items()]
+    return [Link(url, tuple(names), *responses[url]) for url, names in files.items()]
 
 
 def report(links: Sequence[Link]) -> str:
-    """Write what was found as Markdown: a table of the dead, one of the moved, and so on."""
-    counts = {status: [link for link in links if link.status == status] for status in _MEANINGS}
-    blocks = [f"{len(links)} addresses of the registry were asked."]
+    """Return a report in Markdown: a table of dead URLs, one of moved URLs, and so on."""
+    by_status = {status: [link for link in links if link.status == status] for status in _MEANINGS}
+    blocks = [f"{len(links)} URLs of the registry were checked."]
     for status, meaning in _MEANINGS.items():
-        found = counts[status]
-        blocks.append(f"## {meaning}: {len(found)}")
-        if found and status != "ok":
+        matching = by_status[status]
+        blocks.append(f"## {meaning}: {len(matching)}")
+        if matching and status != "ok":
             rows = [
                 f"| {_code(link.url)} | {_code(link.detail)} | {_files(link.files)} |"
-                for link in found
+                for link in matching
             ]
-            blocks.append("\n".join(["| address | answer | for |", "| --- | --- | --- |", *rows]))
+            blocks.append("\n".join(["| URL | response | files |", "| --- | --- | --- |", *rows]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -141,18 +143,18 @@ def _files(names: tuple[str, ...]) -> str:
 
 
 def _code(text: str) -> str:
-    """Text that stays text in a table: what servers say is theirs, and may be Markdown."""
+    """Quote text as code in a table: a server's response may contain Markdown."""
     plain = "".join(letter if letter.isprintable() else " " for letter in text)
     plain = plain.replace("`", "'").replace("|", "%7C")
     return f"`{plain if len(plain) <= 300 else plain[:300] + '...'}`"
 
 
-Answer = tuple[Status, str]
+Response = tuple[Status, str]
 
 
-def _ask_server(urls: Iterable[str], timeout: float, pause: float) -> list[tuple[str, Answer]]:
-    """Ask one server for all its addresses, one after the other."""
-    answers = []
+def _check_server(urls: Iterable[str], timeout: float, pause: float) -> list[tuple[str, Response]]:
+    """Check all URLs of one server, one after the other."""
+    responses = []
     with requests.Session() as session:
         session.headers["User-Agent"] = f"deepbedmap/{deepbedmap.__version__} (link check)"
         session.headers["Accept-Encoding"] = "identity"
@@ -160,55 +162,57 @@ def _ask_server(urls: Iterable[str], timeout: float, pause: float) -> list[tuple
         for number, url in enumerate(urls):
             if number:
                 time.sleep(pause)
-            match urlsplit(url).scheme:
-                case "ftp":
-                    ask: Callable[[str, float], Answer] = _ask_ftp
-                case "doi":
-                    ask = partial(_ask_doi, session)
-                case _:
-                    ask = partial(_ask_http, session)
-            answers.append((url, _answer(ask, url, timeout)))
-    return answers
+            responses.append((url, _response(_request_of(url, session), url, timeout)))
+    return responses
+
+
+def _request_of(url: str, session: requests.Session) -> Callable[[str, float], Response]:
+    match urlsplit(url).scheme:
+        case "ftp":
+            return _request_ftp
+        case "doi":
+            return partial(_request_doi, session)
+    return partial(_request_http, session)
 
 
 def _no_login(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep passwords of a .netrc file where they are."""
+    """Send no passwords from a .netrc file."""
     return request
 
 
-def _answer(ask: Callable[[str, float], Answer], url: str, timeout: float) -> Answer:
+def _response(request: Callable[[str, float], Response], url: str, timeout: float) -> Response:
     try:
-        return ask(url, timeout)
+        return request(url, timeout)
     except (TimeoutError, requests.Timeout):
-        return "dead", f"no answer in {timeout:g} s"
+        return "dead", f"no response within {timeout:g} s"
     except (OSError, EOFError, ValueError, ftplib.Error) as error:
         return "dead", _reason(error)
 
 
 def _reason(error: BaseException) -> str:
-    """Say the innermost thing that went wrong: requests wraps it three times."""
+    """Return the innermost error, which requests wraps three times."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, socket.gaierror):
-            return "there is no such server"
+            return "no such server"
         if isinstance(inner, ConnectionRefusedError):
-            return "the connection was refused"
+            return "connection refused"
         inner = inner.__cause__ or inner.__context__
     return f"{type(error).__name__}: {error}"
 
 
-def _ask_http(session: requests.Session, url: str, timeout: float) -> Answer:
-    """Ask for the headers; where a server knows no HEAD, for the first byte."""
+def _request_http(session: requests.Session, url: str, timeout: float) -> Response:
+    """Request the headers or, if the server does not support HEAD, the first byte."""
     with session.head(url, allow_redirects=True, timeout=timeout) as response:
-        answer = _meaning(response)
-    if answer[0] != "dead":
-        return answer
+        outcome = _outcome(response)
+    if outcome[0] != "dead":
+        return outcome
     headers = {"Range": "bytes=0-0"}
     with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
-        return _meaning(response)  # closed before its body is read
+        return _outcome(response)  # closed before its body is read
 
 
-def _meaning(response: requests.Response) -> Answer:
+def _outcome(response: requests.Response) -> Response:
     hops = [*response.history, response]
     code = response.status_code
     if code == 401 or any(urlsplit(hop.url).hostname == LOGIN for hop in hops):
@@ -216,30 +220,32 @@ def _meaning(response: requests.Response) -> Answer:
     if not response.ok:
         return "dead", f"{code} {response.reason}"
     permanent = [*takewhile(lambda hop: hop.status_code in (301, 308), response.history)]
-    if permanent:  # what a temporary redirect leads on to may be signed, and end tomorrow
+    if permanent:  # the target of a temporary redirect may be signed and expire
         return "moved", hops[len(permanent)].url
     return "ok", f"{code} {response.reason}"
 
 
-def _ask_doi(session: requests.Session, url: str, timeout: float) -> Answer:
+def _request_doi(session: requests.Session, url: str, timeout: float) -> Response:
     """Request the page of the dataset: ``doi:<DOI>/<file>``, in Zenodo with folders in the file."""
     prefix, suffix, *more = url.removeprefix("doi:").split("/")
     inner = [] if "zenodo" in suffix.lower() else more[:-1]
-    return _ask_http(session, RESOLVER + "/".join([prefix, suffix, *inner]), timeout)
+    return _request_http(session, RESOLVER + "/".join([prefix, suffix, *inner]), timeout)
 
 
-def _ask_ftp(url: str, timeout: float) -> Answer:
+def _request_ftp(url: str, timeout: float) -> Response:
     return "ok", f"{ftp_size(url, timeout) or 'some'} bytes"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Ask every address of the registry whether it answers; that some are dead is no error."""
+    """Check whether every URL of the registry responds; dead URLs are not an error."""
     parser = argparse.ArgumentParser(
         prog="python -m deepbedmap.registry.links", description=main.__doc__
     )
     parser.add_argument("--report", type=Path, required=True, help="Markdown file to write")
-    parser.add_argument("--registry", type=Path, help="a data_list.yml; else the package's")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds of silence")
+    parser.add_argument(
+        "--registry", type=Path, help="a data_list.yml (default: the package's own)"
+    )
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds without a response")
     options = parser.parse_args(arguments)
     links = check(load(options.registry), options.timeout)
     with beside(options.report) as part:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from deepbedmap import repository, schemas
 from deepbedmap.errors import InvalidDataError
+from deepbedmap.files import digest
 from deepbedmap.registry.entries import each_file, list_or_empty
 from deepbedmap.registry.faults import inconsistencies
 from deepbedmap.registry.listing import Registry
@@ -16,22 +17,29 @@ if TYPE_CHECKING:
     from typing import Any
 
 SCHEMA_VERSION = 2
-"""Version of the registry's form that this release reads; ``data_list.yml`` says what changed."""
+"""Version of the registry's format that this release reads; ``data_list.yml`` lists the changes."""
+
+CHECKSUMS = "catalog/registry.sha256"
+"""Checksums of the registry that the catalogs were built from, and of its schema."""
 
 
 def load(path: str | Path | None = None) -> Registry:
     """Read a registry and check it.
 
+    The one that comes with the package was checked when its catalogs were built, and is not checked
+    again while its bytes are the same.
+
     Parameters
     ----------
     path
-        A registry file, or a folder with a ``data_list.yml``; None for the one that comes with
-        the package.
+        A registry file, or a folder with a ``data_list.yml``; None for the registry that comes
+        with the package.
 
     Raises
     ------
     InvalidDataError
-        Every fault with its file, line, entry, field, what was expected and what was found.
+        The registry has faults; the error lists each with its file, line, entry, field, what was
+        expected and what was found.
     MissingDataError
         There is no such file.
 
@@ -46,15 +54,46 @@ def load(path: str | Path | None = None) -> Registry:
     path = repository.root() if path is None else Path(path)
     if path.is_dir():
         path = path / "data_list.yml"
+    document = _document(path) if _was_checked(path) else check(path)
+    return Registry(path, [_dataset(entry) for entry in document.content["datasets"]])
+
+
+def check(path: Path) -> schemas.Document:
+    """Check a registry file against its schema and for contradictions; return its content.
+
+    Raises
+    ------
+    InvalidDataError, MissingDataError
+        As :func:`load`.
+    """
     document = _document(path)
     faults = [*schemas.faults(document, "registry"), *inconsistencies(document)]
     if faults:
         raise InvalidDataError(*sorted(faults, key=lambda fault: fault.line or 0))
-    return Registry(path, [_dataset(entry) for entry in document.content["datasets"]])
+    return document
+
+
+def checksums(path: Path) -> str:
+    """Return the checksums of a registry and its schema, in the form that ``sha256sum`` reads.
+
+    ``deepbedmap catalog build`` writes them to :data:`CHECKSUMS`, once the registry is checked.
+    """
+    schema = repository.root() / "validation" / "registry.schema.json"
+    return (
+        f"{digest(path).sha256}  {path.name}\n{digest(schema).sha256}  validation/{schema.name}\n"
+    )
+
+
+def _was_checked(path: Path) -> bool:
+    """Whether these are the bytes of the package's own registry that its catalogs came from."""
+    root = repository.root()
+    if path != root / "data_list.yml" or not (root / CHECKSUMS).is_file():
+        return False
+    return path.is_file() and (root / CHECKSUMS).read_text(encoding="utf-8") == checksums(path)
 
 
 def _document(path: Path) -> schemas.Document:
-    """Read a registry; a bare list, the form before version 2, is its datasets."""
+    """Read a registry; a bare list, the format before version 2, holds the datasets."""
     document = schemas.load(path)
     if not isinstance(document.content, list):
         return document
@@ -65,13 +104,11 @@ def _document(path: Path) -> schemas.Document:
 
 def _dataset(entry: dict[str, Any]) -> Dataset:
     doi = entry.get("doi") or {}
-    authors = tuple(list_or_empty(entry.get("authors")))
-    paper, radar, built_from = (entry.get(key) for key in ("paper", "radar", "built_from"))
     bounds, epoch = entry.get("bounds"), entry.get("epoch")
     return Dataset(
         citekey=entry["citekey"],
         title=entry["title"],
-        authors=authors,
+        authors=_tuple(entry, "authors"),
         year=entry.get("year"),
         version=entry.get("version"),
         status=entry.get("status"),
@@ -85,58 +122,78 @@ def _dataset(entry: dict[str, Any]) -> Dataset:
         epoch=None if epoch is None else (epoch[0], epoch[1]),
         doi_dataset=doi.get("dataset"),
         doi_literature=doi.get("literature"),
-        paper=None
-        if paper is None
-        else Paper(
-            title=paper.get("title") or entry["title"],
-            authors=tuple(list_or_empty(paper.get("authors"))) or authors,
-            year=paper.get("year") or entry.get("year"),
-            journal=paper.get("journal"),
-            booktitle=paper.get("booktitle"),
-            publisher=paper.get("publisher"),
-            **{
-                field: None if paper.get(field) is None else str(paper[field])
-                for field in ("volume", "number", "pages")
-            },
-        ),
+        paper=_paper(entry),
         licence=entry.get("licence"),
         crs=entry.get("crs"),
         vertical_datum=entry.get("vertical_datum"),
         units=entry.get("units"),
         nodata=_number(entry.get("nodata")),
         firn_correction=entry.get("firn_correction"),
-        radar=None
-        if radar is None
-        else Radar(
-            wave_speed=_number(radar.get("wave_speed")),
-            centre_frequency=_number(radar.get("centre_frequency")),
-            quality=radar.get("quality"),
-            pick_uncertainty=_number(radar.get("pick_uncertainty")),
-        ),
-        built_from=None
-        if built_from is None
-        else BuiltFrom(tuple(list_or_empty(built_from.get("surveys"))), built_from.get("until")),
-        overlaps_with=tuple(list_or_empty(entry.get("overlaps_with"))),
-        pipelines=tuple(list_or_empty(entry.get("pipelines"))),
-        files=tuple(
-            File(
-                filename=file["filename"],
-                url=file["url"],
-                sha256=file["sha256"],
-                mirrors=tuple(list_or_empty(file.get("mirrors"))),
-                member=file.get("member"),
-                unpacked=file.get("unpacked"),
-                bytes=file.get("bytes"),
-                access=file.get("access") or "open",
-                members=file.get("members"),
-                content_sha256=file.get("content_sha256"),
-                unpacked_sha256=file.get("unpacked_sha256"),
-            )
-            for _, file in each_file((), entry)
-        ),
+        radar=_radar(entry),
+        built_from=_built_from(entry),
+        overlaps_with=_tuple(entry, "overlaps_with"),
+        pipelines=_tuple(entry, "pipelines"),
+        files=tuple(_file(file) for _, file in each_file((), entry)),
         instructions=entry.get("instructions"),
         notes=entry.get("notes"),
     )
+
+
+def _paper(entry: dict[str, Any]) -> Paper | None:
+    paper = entry.get("paper")
+    if paper is None:
+        return None
+    return Paper(
+        title=paper.get("title") or entry["title"],
+        authors=_tuple(paper, "authors") or _tuple(entry, "authors"),
+        year=paper.get("year") or entry.get("year"),
+        journal=paper.get("journal"),
+        booktitle=paper.get("booktitle"),
+        publisher=paper.get("publisher"),
+        **{
+            field: None if paper.get(field) is None else str(paper[field])
+            for field in ("volume", "number", "pages")
+        },
+    )
+
+
+def _radar(entry: dict[str, Any]) -> Radar | None:
+    radar = entry.get("radar")
+    if radar is None:
+        return None
+    return Radar(
+        wave_speed=_number(radar.get("wave_speed")),
+        centre_frequency=_number(radar.get("centre_frequency")),
+        quality=radar.get("quality"),
+        pick_uncertainty=_number(radar.get("pick_uncertainty")),
+    )
+
+
+def _built_from(entry: dict[str, Any]) -> BuiltFrom | None:
+    built_from = entry.get("built_from")
+    if built_from is None:
+        return None
+    return BuiltFrom(_tuple(built_from, "surveys"), built_from.get("until"))
+
+
+def _file(file: dict[str, Any]) -> File:
+    return File(
+        filename=file["filename"],
+        url=file["url"],
+        sha256=file["sha256"],
+        mirrors=_tuple(file, "mirrors"),
+        member=file.get("member"),
+        unpacked=file.get("unpacked"),
+        bytes=file.get("bytes"),
+        access=file.get("access") or "open",
+        members=file.get("members"),
+        content_sha256=file.get("content_sha256"),
+        unpacked_sha256=file.get("unpacked_sha256"),
+    )
+
+
+def _tuple(mapping: dict[str, Any], key: str) -> tuple[Any, ...]:
+    return tuple(list_or_empty(mapping.get(key)))
 
 
 def _number(value: float | None) -> float | None:

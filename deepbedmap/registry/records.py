@@ -17,30 +17,30 @@ class File:
     Attributes
     ----------
     filename
-        Plain name under which it lands in the dataset's folder.
+        Plain name of the file in the dataset's folder.
     url
-        Its address (http, https, ftp, sftp, ``doi:<DOI>/<file>`` or file); None if a person must
-        be asked.
+        Its source (http, https, ftp, sftp, ``doi:<DOI>/<file>``, file); None if it must be
+        requested from a person.
     sha256
-        Checksum of the file called ``filename``; None if not known.
+        Checksum of the file called ``filename``; None if unknown.
     mirrors
         Further URLs of the same file, tried in order.
     member
-        Path inside an archive; None for the archive's only file or, where only the URL is that of
-        an archive, the member called ``filename``.
+        Path inside an archive; None for the archive's only file or, where the URL but not
+        ``filename`` names an archive, the member called ``filename``.
     unpacked
-        Where ``filename`` is that of an archive: the name under which its member lands.
+        For an archive: the name of the member once it is unpacked.
     bytes
         Size of the file called ``filename``.
     access
-        ``"open"``; ``"earthdata"``: a login of NASA's is needed; ``"manual"``: a person must do
-        what the dataset's ``instructions`` say.
+        ``"open"``; ``"earthdata"``, a NASA Earthdata login is required; ``"manual"``, a person must
+        follow the dataset's ``instructions``.
     members
-        Where ``filename`` is that of an archive: a pattern such as ``*.csv``; every member whose
-        plain name it fits lands in the folder under that name.
+        For an archive: a pattern such as ``*.csv``; every member whose plain name matches is
+        unpacked into the folder under that name.
     content_sha256
-        Where ``filename`` is that of an archive: checksum of what it holds, which decides where
-        its bytes have another checksum than ``sha256``, or that is not known; see
+        For an archive: checksum of its content, which decides if the checksum of its bytes
+        differs from ``sha256`` or that is unknown; see
         :meth:`deepbedmap.download.archives.Archive.content_sha256`.
     unpacked_sha256
         Checksum of the file called ``unpacked``.
@@ -60,12 +60,12 @@ class File:
 
     @property
     def name(self) -> str:
-        """Name of the file that pipelines and drivers read: out of the archive, if it is one."""
+        """Name of the file that pipelines and drivers read; for an archive, of its member."""
         return self.unpacked or self.filename
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Every URL, in the order in which they are tried."""
+        """All URLs, in the order in which they are tried."""
         return (() if self.url is None else (self.url,)) + self.mirrors
 
 
@@ -76,11 +76,11 @@ class Radar:
     Attributes
     ----------
     wave_speed
-        Of the radar's wave in ice, in metres a microsecond.
+        Wave speed in ice, in metres per microsecond.
     centre_frequency
-        In MHz.
+        Centre frequency of the radar in MHz.
     quality
-        What each quality code of the picks means, by code.
+        Meaning of each quality code of the picks.
     pick_uncertainty
         Published uncertainty of the picks in metres.
     """
@@ -93,7 +93,7 @@ class Radar:
 
 @dataclass(frozen=True)
 class BuiltFrom:
-    """What a gridded product was made of: surveys (citekeys), and the last year of its data."""
+    """The sources of a gridded product: surveys (citekeys), and the last year of its data."""
 
     surveys: tuple[str, ...] = ()
     until: int | None = None
@@ -101,7 +101,7 @@ class BuiltFrom:
 
 @dataclass(frozen=True)
 class Paper:
-    """What the citation of a dataset's paper needs, beside its DOI."""
+    """The fields of a citation of a dataset's paper, apart from its DOI."""
 
     title: str
     authors: tuple[str, ...]
@@ -116,12 +116,12 @@ class Paper:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One entry of the registry; None stands for what is not known.
+    """One entry of the registry; None means unknown.
 
     Attributes
     ----------
     version
-        As its publisher calls it.
+        Version as the publisher calls it.
     status
         ``"active"``, ``"superseded"`` (by the dataset ``superseded_by``), ``"retired"`` (its
         publisher no longer serves it) or ``"withdrawn"`` (it must not be used).
@@ -137,23 +137,23 @@ class Dataset:
     resolution
         Spacing of a grid in metres.
     doi_dataset, doi_literature
-        Bare, as in ``10.5194/tc-7-375-2013``.
+        DOIs without a prefix, as in ``10.5194/tc-7-375-2013``.
     licence
         SPDX identifier.
     crs
-        Of the raw data, such as ``"EPSG:4326"``.
+        CRS of the raw data, such as ``"EPSG:4326"``.
     vertical_datum
         ``"ellipsoid"``, ``"EIGEN-GL04C"`` or ``"EIGEN-6C4"``.
     firn_correction
-        Whether bed heights, as the pipelines read them, allow for the firn layer.
+        Whether the bed elevations that the pipelines read are corrected for the firn layer.
     nodata
-        Value that marks a missing one in the raw files.
+        Value that marks missing values in the raw files.
     overlaps_with
-        Citekeys of datasets that hold some of the same observations.
+        Citekeys of datasets that share observations with this one.
     pipelines
-        Names of the files in ``highres/`` that turn the raw files into points.
+        Names of the files in ``highres/`` that turn the raw files into picks.
     instructions
-        What a person must do for files that no program can fetch.
+        What a person must do to obtain files that no program can download.
     """
 
     citekey: str
@@ -188,16 +188,17 @@ class Dataset:
     notes: str | None
 
     def how_to_get(self, *filenames: str) -> str:
-        """Say what gets the dataset's files (those named, or all): a command, or a person.
+        """Return how to obtain the dataset's files: with a command, or from a person.
 
         Parameters
         ----------
         *filenames
-            Names in the registry, of archives or of what is unpacked from them.
+            Names in the registry, of archives or of their unpacked members; none for all files.
 
         Examples
         --------
-        >>> load()["King2016Rutford"].how_to_get("bed_WGS84_grid.txt")
+        >>> from deepbedmap import registry
+        >>> registry.load()["King2016Rutford"].how_to_get("bed_WGS84_grid.txt")
         '`deepbedmap fetch King2016Rutford` gets it'
         """
         chosen = [
@@ -210,15 +211,15 @@ class Dataset:
         return self.how_to_ask(*(filenames or [file.filename for file in self.files]))
 
     def how_to_ask(self, *filenames: str) -> str:
-        """Say what a person does for files that no program can fetch, and where they go."""
-        put = f"put {', '.join(filenames) or 'its files'} into {self.folder}/"
+        """Return how a person obtains files that no program can download, and where to put them."""
+        placement = f"put {', '.join(filenames) or 'its files'} into {self.folder}/"
         if self.instructions:
-            return f"{self.instructions.rstrip('.')}; {put}"
+            return f"{self.instructions.rstrip('.')}; {placement}"
         doi = self.doi_dataset or self.doi_literature
         source = f"https://doi.org/{doi}" if doi else repr(self.title)
         if self.doi_dataset and not self.files:
-            return f"see {source} for the files of {self.citekey}, and {put}"
-        whom = "the authors"
+            return f"see {source} for the files of {self.citekey}, and {placement}"
+        authors = "the authors"
         if self.authors:
-            whom += f" ({self.authors[0]}{' and others' if len(self.authors) > 1 else ''})"
-        return f"ask {whom} of {source} for the files of {self.citekey}, and {put}"
+            authors += f" ({self.authors[0]}{' and others' if len(self.authors) > 1 else ''})"
+        return f"ask {authors} of {source} for the files of {self.citekey}, and {placement}"

@@ -1,9 +1,9 @@
-"""One HTML page that shows how a bed was scored: tables, figures, sources, and how to repeat it.
+"""A report of an evaluation: one HTML page with tables, figures, sources and the command.
 
-Takes the rows that a comparison of beds gives, the beds and the picks. Gives an .html file that
-needs nothing else. Begin with :func:`report_evaluation`.
+The input is the rows of a comparison of beds, the beds and the picks; the output is a
+self-contained .html file. Start with :func:`report_evaluation`.
 """
 
 from deepbedmap.faces import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="maps")

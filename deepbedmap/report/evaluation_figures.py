@@ -1,4 +1,4 @@
-"""The figures of an evaluation: a bed, what it was made from, others, and the picks."""
+"""The figures of an evaluation: a bed, its prior, other beds, and the picks."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
     from deepbedmap.registry.listing import Registry
 
 _MOST_PICKS = 200_000
-_MOST_CELLS = 600  # a side of a map
-_CLOSE = 100  # cells a side of the close-up
-_CLOSEST, _WIDEST = 5_000.0, 50_000.0  # metres a side of it
+_MOST_CELLS = 600  # along each side of a map
+_CLOSE_UP_CELLS = 100  # along each side of the close-up
+_NARROWEST, _WIDEST = 5_000.0, 50_000.0  # width of the close-up, m
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of a report.
+    """A figure of a report.
 
     Attributes
     ----------
     title
-        Its heading.
+        Heading of the figure.
     path
-        A PNG; None of a figure that could not be drawn.
+        A PNG file; None if the figure could not be drawn.
     caption
-        Stands below; or why it could not be drawn.
+        Text below the figure, or the reason why it could not be drawn.
     alt
-        What there is to see, for those who do not see it; the title where it is empty.
+        Description for readers who cannot see the figure; the title if empty.
     """
 
     title: str
@@ -75,42 +75,43 @@ def draw_evaluation(
 ) -> list[Figure]:
     """Draw how a bed compares with picks and with other beds.
 
-    Rasters of any size are read only where something is drawn, and a map has 600 x 600 cells at
-    most; of more than 200,000 picks those of some lines, drawn at random, are taken. Heights are
-    above the picks' datum.
+    Rasters of any size are read only where they are drawn, and a map has at most 600 x 600 cells;
+    of more than 200,000 picks, only those on randomly selected flight lines are drawn. Elevations
+    refer to the picks' vertical datum.
 
     Parameters
     ----------
     folder
-        For the images.
+        Folder for the images.
     dem, points, prior, gridding, registry, datums, geoids
-        As of :func:`deepbedmap.evaluation.compare`, which has found no fault with them.
+        The same arguments as for :func:`deepbedmap.evaluation.compare`, which must have accepted
+        them.
     beds
-        Other beds by name, as its ``baselines``.
+        Other beds by name, the ``baselines`` of that function.
     source
-        A line in each figure that says what it was made from.
+        A line in each figure that states its sources.
     seed
-        Of the draw of lines.
+        Seed of the random selection of lines.
 
     Returns
     -------
     list of Figure
-        Those that the data do not allow have no path, and the reason for a caption.
+        A figure that the data do not allow has no path, and the reason as its caption.
     """
     from deepbedmap import registry as registries
 
-    told = dict(datums or {})
+    datums = dict(datums or {})
     listing = registry or registries.load()
     opened = open_beds(dem, points, prior, gridding, beds, listing)
-    some = _some(points, seed)
-    place = Place.of(some, opened["dem"], told.get("dem"), geoids)
-    place = dataclasses.replace(place, datum=told.get("picks", place.datum))
-    shown = _Shown(opened, some, place, told, len(points), source)
+    sample = _sample_lines(points, seed)
+    place = Place.of(sample, opened["dem"], datums.get("dem"), geoids)
+    place = dataclasses.replace(place, datum=datums.get("picks", place.datum))
+    content = _Content(opened, sample, place, datums, len(points), source)
     drawn = []
     for number, (title, draw) in enumerate(_FIGURES.items(), 1):
         path = Path(folder) / f"{number}.png"
         try:
-            caption, alt = draw(shown, path)
+            caption, alt = draw(content, path)
         except InvalidDataError as error:
             drawn.append(Figure(title, None, f"{error}."))
         else:
@@ -118,75 +119,79 @@ def draw_evaluation(
     return drawn
 
 
-def _some(points: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """All picks, or those of lines drawn at random; every so many where they name no lines."""
+def _sample_lines(points: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return all picks, or those on randomly selected lines; picks without lines are thinned."""
     if len(points) <= _MOST_PICKS:
         return points
     named = evaluation.with_lines(points)
     if named is None:
         return points.iloc[:: -(-len(points) // _MOST_PICKS)]
-    of = named["line"].cat.codes.to_numpy()
+    line_of_pick = named["line"].cat.codes.to_numpy()
     order = np.random.default_rng(seed).permutation(len(named["line"].cat.categories))
-    sizes = np.bincount(of, minlength=order.size)[order]
-    chosen = order[: max(1, int((np.cumsum(sizes) <= _MOST_PICKS).sum()))]
-    return points[np.isin(of, chosen)].iloc[:_MOST_PICKS]
+    sizes = np.bincount(line_of_pick, minlength=order.size)[order]
+    selected = order[: max(1, int((np.cumsum(sizes) <= _MOST_PICKS).sum()))]
+    return points[np.isin(line_of_pick, selected)].iloc[:_MOST_PICKS]
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """Beds and picks of which figures are drawn.
+class _Content:
+    """The beds and picks of the figures.
 
     Attributes
     ----------
+    beds
+        Beds by name.
     picks, place
-        Those that are drawn, and where they are.
-    told
-        Vertical datums by name of the bed.
+        The picks that are drawn, and their positions.
+    datums
+        Vertical datums by name of the bed, as stated by the caller.
     total
-        Number of all picks, also of those that are not drawn.
+        Number of all picks, drawn or not.
+    source
+        The line in each figure that states its sources.
     """
 
     beds: dict[str, Bed]
     picks: pd.DataFrame
     place: Place
-    told: Mapping[str, str]
+    datums: Mapping[str, str]
     total: int
     source: str
 
     def sample(self, place: Place) -> dict[str, npt.NDArray[np.float64]]:
-        """Heights of each bed."""
+        """Return the elevations of each bed at a place."""
         return {
-            name: place.sample(bed, self.told.get(name), strict=name != "dem")
+            name: place.sample(bed, self.datums.get(name), strict=name != "dem")
             for name, bed in self.beds.items()
         }
 
     @functools.cached_property
     def heights(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Heights of each bed at the picks; NaN where one has a gap, as where they are scored."""
+        """Elevations of each bed at the picks; NaN where any bed has a gap, as in the scores."""
         sampled = self.sample(self.place)
-        known = np.isfinite(list(sampled.values())).all(0)
-        return {name: np.where(known, values, np.nan) for name, values in sampled.items()}
+        complete = np.isfinite(list(sampled.values())).all(0)
+        return {name: np.where(complete, values, np.nan) for name, values in sampled.items()}
 
     @property
     def errors(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Bed minus pick."""
+        """Bed minus pick, for each bed."""
         z = self.picks["z"].to_numpy(np.float64)
         return {name: values - z for name, values in self.heights.items()}
 
     @functools.cached_property
     def named(self) -> pd.DataFrame:
-        """The picks, with their lines."""
+        """The picks, with a column of their lines."""
         named = evaluation.with_lines(self.picks)
         if named is None:
             raise InvalidDataError("the picks name no lines")
         return named
 
     @property
-    def which(self) -> str:
-        """The picks whose errors are drawn, in words."""
-        known = int(np.isfinite(self.heights["dem"]).sum())
-        of = f" of {self.total:,}" if len(self.picks) < self.total else ""
-        return f"{known:,}{of} picks"
+    def picks_label(self) -> str:
+        """The number of picks whose errors are drawn, in words."""
+        count = int(np.isfinite(self.heights["dem"]).sum())
+        total = f" of {self.total:,}" if len(self.picks) < self.total else ""
+        return f"{count:,}{total} picks"
 
     @functools.cached_property
     def bounds(self) -> Bounds:
@@ -197,28 +202,28 @@ class _Shown:
 
     @functools.cached_property
     def resolution(self) -> float:
-        """Metres a cell of the DEM."""
+        """Cell size of the DEM in metres."""
         return rasters.resolution_of(self.beds["dem"].raster)
 
     @functools.cached_property
-    def close(self) -> Bounds:
-        """Box around the place that has most picks, in which the DEM is shown cell by cell."""
-        half = min(max(_CLOSE * self.resolution, _CLOSEST), _WIDEST) / 2
+    def close_up(self) -> Bounds:
+        """Box around the densest picks, in which the DEM is shown at full resolution."""
+        half = min(max(_CLOSE_UP_CELLS * self.resolution, _NARROWEST), _WIDEST) / 2
         x, y = self.place.x, self.place.y
         cells = np.stack([x // (2 * half), y // (2 * half)])
-        _, of, count = np.unique(cells, axis=1, return_inverse=True, return_counts=True)
-        here = of.ravel() == count.argmax()
-        across, up = float(x[here].mean()), float(y[here].mean())
-        return across - half, up - half, across + half, up + half
+        _, cell_of_pick, count = np.unique(cells, axis=1, return_inverse=True, return_counts=True)
+        densest = cell_of_pick.ravel() == count.argmax()
+        easting, northing = float(x[densest].mean()), float(y[densest].mean())
+        return easting - half, northing - half, easting + half, northing + half
 
     @property
     def is_wide(self) -> bool:
-        """Whether the picks spread over much more than the close-up shows."""
-        extents = [box[2] - box[0] + box[3] - box[1] for box in (self.bounds, self.close)]
+        """Whether the picks cover a much larger area than the close-up."""
+        extents = [box[2] - box[0] + box[3] - box[1] for box in (self.bounds, self.close_up)]
         return extents[0] > 1.5 * extents[1]
 
     def lattice(self, bounds: Bounds) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Columns x and rows y of the DEM in a box, or every so manyth."""
+        """Return x and y (m) of the DEM's cell centres in a box, thinned if there are too many."""
         dem = self.beds["dem"].raster
         xmin, ymin, xmax, ymax = bounds
         x, y = (dem[dim].to_numpy().astype(np.float64) for dim in "xy")
@@ -230,11 +235,11 @@ class _Shown:
         return x, y
 
     def maps(self, bounds: Bounds) -> dict[str, xr.DataArray]:
-        """Each bed in a box, on the same lattice."""
+        """Return each bed in a box, sampled at the cell centres of the DEM."""
         x, y = self.lattice(bounds)
-        across, up = (axis.ravel() for axis in np.meshgrid(x, y))
+        eastings, northings = (axis.ravel() for axis in np.meshgrid(x, y))
         crs = rasters.require_crs(self.beds["dem"].raster)
-        sampled = self.sample(dataclasses.replace(self.place, x=across, y=up))
+        sampled = self.sample(dataclasses.replace(self.place, x=eastings, y=northings))
         return {
             name: xr.DataArray(
                 heights.reshape(y.size, x.size).astype(np.float32), {"y": y, "x": x}, ("y", "x")
@@ -244,126 +249,129 @@ class _Shown:
 
     @functools.cached_property
     def around(self) -> dict[str, xr.DataArray]:
-        """Each bed around the picks."""
+        """Each bed within ``bounds``."""
         return self.maps(self.bounds)
 
     @functools.cached_property
-    def near(self) -> dict[str, xr.DataArray]:
-        """Each bed cell by cell: around all the picks where that is possible, else close up."""
+    def full_resolution(self) -> dict[str, xr.DataArray]:
+        """Each bed at the DEM's resolution: within ``bounds`` if possible, else the close-up."""
         spacing = abs(float(np.diff(self.lattice(self.bounds)[0][:2])[0]))
         if spacing < 1.5 * self.resolution:
             return self.around
-        return self.maps(self.close)
+        return self.maps(self.close_up)
 
 
-def _errors(shown: _Shown, path: Path) -> tuple[str, str]:
-    error = shown.errors["dem"]
-    bed = shown.beds["dem"].raster
-    figures.errors_at_picks(bed, shown.picks, error, path, shown.source)
+def _errors(content: _Content, path: Path) -> tuple[str, str]:
+    error = content.errors["dem"]
+    bed = content.beds["dem"].raster
+    figures.errors_at_picks(bed, content.picks, error, path, content.source)
     caption = (
-        f"The DEM in grey, and how far it is off at {shown.which}: blue where it is too low, red "
-        "where it is too high."
+        f"The DEM in grey, and its error at {content.picks_label}: blue where the DEM is too low, "
+        "red where it is too high."
     )
-    return caption, f"Map of the DEM with picks coloured by bed minus pick. {_said(error)}"
+    return caption, f"Map of the DEM with picks coloured by bed minus pick. {_quantiles(error)}"
 
 
-def _said(error: npt.NDArray[np.float64]) -> str:
-    low, middle, high = np.nanquantile(error, [0.05, 0.5, 0.95])
-    return f"Nine in ten lie between {low:.0f} and {high:.0f} m, half below {middle:.0f} m."
+def _quantiles(error: npt.NDArray[np.float64]) -> str:
+    low, median, high = np.nanquantile(error, [0.05, 0.5, 0.95])
+    return f"90 % are between {low:.0f} and {high:.0f} m; the median is {median:.0f} m."
 
 
 def _panels(maps: Mapping[str, xr.DataArray]) -> list[Panel]:
-    """DEM, prior, their difference and a baseline, as far as they are there."""
+    """Return panels of the DEM, its prior, their difference and a baseline, if available."""
     panels = [Panel("DEM", maps["dem"])]
     if "bicubic prior" in maps:
         prior = maps["bicubic prior"]
         panels.append(Panel("prior, bicubic", prior))
         panels.append(Panel("DEM minus prior", maps["dem"] - prior, "difference"))
-    others = [name for name in maps if name not in ("dem", "bicubic prior")]
-    if others:
-        other = next((name for name in others if name != "gridding"), "gridding")
-        panels.append(Panel(other, maps[other]))
+    baselines = [name for name in maps if name not in ("dem", "bicubic prior")]
+    if baselines:
+        baseline = next((name for name in baselines if name != "gridding"), "gridding")
+        panels.append(Panel(baseline, maps[baseline]))
     return panels
 
 
-def _around(shown: _Shown, path: Path) -> tuple[str, str]:
-    return _compare(shown.around, path, shown.source)
+def _around(content: _Content, path: Path) -> tuple[str, str]:
+    return _compare(content.around, path, content.source)
 
 
 def _compare(maps: Mapping[str, xr.DataArray], path: Path, source: str) -> tuple[str, str]:
     panels = _panels(maps)
     figures.compare(panels, path, source)
     titles = ", ".join(panel.title for panel in panels)
-    caption = f"Bed elevation, a value every {rasters.resolution_of(maps['dem']):,.0f} m."
+    caption = f"Bed elevation, one value every {rasters.resolution_of(maps['dem']):,.0f} m."
     if "bicubic prior" in maps:
-        caption += " The difference is what the model adds to its prior."
+        caption += " The difference shows what the model adds to its prior."
     return caption, f"Maps around the picks: {titles}."
 
 
-def _close_up(shown: _Shown, path: Path) -> tuple[str, str]:
-    if not shown.is_wide:
-        raise InvalidDataError("the maps above show the place as closely")
-    caption, alt = _compare(shown.maps(shown.close), path, shown.source)
-    return f"Where most picks lie. {caption}", alt
+def _close_up(content: _Content, path: Path) -> tuple[str, str]:
+    if not content.is_wide:
+        raise InvalidDataError("the maps above show the area at the same scale")
+    caption, alt = _compare(content.maps(content.close_up), path, content.source)
+    return f"The area with the most picks. {caption}", alt
 
 
-def _histogram(shown: _Shown, path: Path) -> tuple[str, str]:
-    figures.error_histogram(shown.errors, path, shown.source)
-    said = " ".join(f"{name}: {_said(error)}" for name, error in shown.errors.items())
-    return f"Bed minus pick at {shown.which}.", f"Histogram of errors. {said}"
+def _histogram(content: _Content, path: Path) -> tuple[str, str]:
+    figures.error_histogram(content.errors, path, content.source)
+    errors = " ".join(f"{name}: {_quantiles(error)}" for name, error in content.errors.items())
+    return f"Bed minus pick at {content.picks_label}.", f"Histogram of errors. {errors}"
 
 
-def _transect(shown: _Shown, path: Path) -> tuple[str, str]:
-    named = shown.named
+def _transect(content: _Content, path: Path) -> tuple[str, str]:
+    named = content.named
     beds = {}
-    for name, bed in shown.beds.items():
-        own, wanted = bed.datum or shown.told.get(name), shown.place.datum
+    for name, bed in content.beds.items():
+        own_datum, datum = bed.datum or content.datums.get(name), content.place.datum
         beds[name.replace("bicubic prior", "prior, bilinear")] = (
             bed.raster
-            if wanted is None or own in (None, wanted)
-            else rasters.convert_datum(rasters.chunked(bed.raster), wanted, shown.place.geoids, own)
+            if datum is None or own_datum in (None, datum)
+            else rasters.convert_datum(
+                rasters.chunked(bed.raster), datum, content.place.geoids, own_datum
+            )
         )
-    figures.transect(named, beds, path, source=shown.source)
+    figures.transect(named, beds, path, source=content.source)
     return (
-        "Along the longest line: elevation above, below it the standard deviation of elevation in "
-        "stretches of 1.25 km. All beds bilinear.",
+        "Along the longest line. Top: elevation. Bottom: standard deviation of elevation in "
+        "segments of 1.25 km. All beds are interpolated bilinearly.",
         f"Curves of elevation and roughness of the picks, {', '.join(beds)} along a flight line.",
     )
 
 
-def _roughness(shown: _Shown, path: Path) -> tuple[str, str]:
-    panels = [Panel(name, roughness_map(bed)) for name, bed in shown.near.items()]
-    figures.roughness(panels, path, shown.source)
+def _roughness(content: _Content, path: Path) -> tuple[str, str]:
+    panels = [Panel(name, roughness_map(bed)) for name, bed in content.full_resolution.items()]
+    figures.roughness(panels, path, content.source)
     return (
-        f"Standard deviation of elevation in 5 x 5 cells of {shown.resolution:g} m, of every bed "
-        "on the cells of the DEM.",
-        f"Maps of roughness: {', '.join(shown.near)}.",
+        f"Standard deviation of elevation in 5 x 5 cells of {content.resolution:g} m, for every "
+        "bed on the cells of the DEM.",
+        f"Maps of roughness: {', '.join(content.full_resolution)}.",
     )
 
 
-def _spectrum(shown: _Shown, path: Path) -> tuple[str, str]:
-    found = {
-        name: spectra(shown.named.assign(grid=heights)) for name, heights in shown.heights.items()
+def _spectrum(content: _Content, path: Path) -> tuple[str, str]:
+    spectra_by_bed = {
+        name: spectra(content.named.assign(grid=heights))
+        for name, heights in content.heights.items()
     }
-    figures.spectrum(found, path, shown.source)
-    resolved = {name: each.resolved_wavelength() for name, each in found.items()}
-    said = ", ".join(
-        f"{name} nothing" if length is None else f"{name} down to {length / 1000:.1f} km"
+    figures.spectrum(spectra_by_bed, path, content.source)
+    resolved = {name: each.resolved_wavelength() for name, each in spectra_by_bed.items()}
+    wavelengths = ", ".join(
+        f"{name} nowhere" if length is None else f"{name} down to {length / 1000:.1f} km"
         for name, length in resolved.items()
     )
     return (
-        "Power along the lines, and how coherent a bed is with the picks; below the wavelength "
-        f"where the coherence falls under 0.5 it holds nothing of them. Coherent: {said}.",
-        f"Curves of power and of coherence by wavelength. Coherent: {said}.",
+        "Power along the lines, and coherence of each bed with the picks. A bed resolves "
+        f"wavelengths with a coherence of at least 0.5. Coherent: {wavelengths}.",
+        f"Curves of power and of coherence by wavelength. Coherent: {wavelengths}.",
     )
 
 
-_FIGURES: dict[str, Callable[[_Shown, Path], tuple[str, str]]] = {
+_FIGURES: dict[str, Callable[[_Content, Path], tuple[str, str]]] = {
     "Errors at the picks": _errors,
     "Beds around the picks": _around,
     "Close-up": _close_up,
-    "How often a bed is off by how much": _histogram,
+    "Histogram of errors": _histogram,
     "Along the longest line": _transect,
     "Roughness": _roughness,
-    "Which wavelengths the beds hold": _spectrum,
+    "Wavelengths that the beds resolve": _spectrum,
 }

@@ -19,7 +19,7 @@ _METRICS = {
     "rmse": ("RMSE (m)", 1),
     "mae": ("MAE (m)", 1),
     "bias": ("Bias (m)", 1),
-    "bias_removed_rmse": ("RMSE less bias (m)", 1),
+    "bias_removed_rmse": ("RMSE without bias (m)", 1),
     "r2": ("R²", 2),
     "roughness_ratio": ("Roughness ratio", 2),
 }
@@ -28,7 +28,7 @@ _STRATA = {
     "speed": ("RMSE (m) by ice speed", "Speed (m a⁻¹)"),
     "relief": ("RMSE (m) by relief: standard deviation of the bed around the pick", "Relief (m)"),
 }
-_VERDICTS = ("New to prior", "New to training")
+_VERDICTS = ("Independent of prior", "Independent of training")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows of a heading and a cell for each further column; of words, or of numbers."""
+    """A table whose rows are a heading and one cell per further column, of words or numbers."""
 
     caption: str
     columns: Sequence[str]
@@ -50,19 +50,20 @@ class _Table:
 
 
 def summary_of(rows: Sequence[Row], picks: str) -> str:
-    """What was scored against what."""
+    """Return a sentence that names the scored bed, the picks and the other beds."""
     first = rows[0]
     lines = f" on {_count(first.scores.lines, 'flight line')}" if first.scores.lines else ""
-    of = f" of {picks}" if picks else ""
-    beside = f", beside {in_a_list([row.name for row in rows[1:]])}" if rows[1:] else ""
-    said = (
+    survey = f" of {picks}" if picks else ""
+    others = f", alongside {in_a_list([row.name for row in rows[1:]])}" if rows[1:] else ""
+    summary = (
         f"{first.file or first.name} is scored at {_count(first.scores.picks, 'radar pick')}"
-        f"{lines}{of}{beside}."
+        f"{lines}{survey}{others}."
     )
     if first.scores.outside:
-        have = "a bed has a gap" if rows[1:] else "it has a gap"
-        said += f" {_count(first.scores.outside, 'more pick')} lie where {have}."
-    return f"{said} RMSE: {in_a_list([f'{row.name} {row.scores.rmse:.1f} m' for row in rows])}."
+        gap = "a bed has a gap" if rows[1:] else "it has a gap"
+        verb = "is" if first.scores.outside == 1 else "are"
+        summary += f" {_count(first.scores.outside, 'more pick')} {verb} where {gap}."
+    return f"{summary} RMSE: {in_a_list([f'{row.name} {row.scores.rmse:.1f} m' for row in rows])}."
 
 
 def _count(number: int, what: str) -> str:
@@ -79,12 +80,12 @@ def sections_of(rows: Sequence[Row]) -> list[tuple[str, list[_Table]]]:
     strata = [_stratified(name, rows) for name in rows[0].scores.strata]
     sections = [
         ("Scores", [_scored(rows), _quantiles(rows)]),
-        ("Are the picks new to the beds?", [_judged(rows)]),
+        ("Are the picks independent of the beds?", [_independence(rows)]),
     ]
     if any(row.resolution.windows or row.resolution.remark for row in rows):
-        sections.append(("What do the beds hold along the lines?", [_resolved(rows)]))
+        sections.append(("Which wavelengths do the beds resolve?", [_resolution(rows)]))
     if strata:
-        sections.append(("Where are the beds better, where worse?", strata))
+        sections.append(("Where are the errors large?", strata))
     if rows[0].ensemble is not None:
         sections.append(("The members as an ensemble", _ensemble(rows[0].ensemble)))
     if rows[0].mass is not None:
@@ -94,9 +95,9 @@ def sections_of(rows: Sequence[Row]) -> list[tuple[str, list[_Table]]]:
 
 def _scored(rows: Sequence[Row]) -> _Table:
     remark = rows[0].scores.remark
-    told = remark or (
-        "below each score, where 95 % of 1,000 resamples of the flight lines lie; picks of a line "
-        "stand or fall together"
+    note = remark or (
+        "below each score, the 95 % interval of 1,000 resamples of the flight lines, whose picks "
+        "are drawn together"
     )
     return _Table(
         "Bed minus pick, every bed at the same picks",
@@ -106,14 +107,14 @@ def _scored(rows: Sequence[Row]) -> _Table:
                 row.name,
                 [
                     *(_score(row.scores, name, digits) for name, (_, digits) in _METRICS.items()),
-                    *(_Cell(said.answer, answer=said.answer) for said in _verdicts(row)),
+                    *(_Cell(each.answer, answer=each.answer) for each in _verdicts(row)),
                 ],
             )
             for row in rows
         ],
-        f"{told[0].upper()}{told[1:]}. Roughness ratio: standard deviation of elevation within "
-        "stretches of 1.25 km of a line, of the bed over that of the picks; 1 is as rough as the "
-        "survey.",
+        f"{note[0].upper()}{note[1:]}. Roughness ratio: standard deviation of elevation in "
+        "segments of 1.25 km of a line, of the bed divided by that of the picks; 1 is as rough as "
+        "the survey.",
     )
 
 
@@ -150,14 +151,14 @@ def _quantiles(rows: Sequence[Row]) -> _Table:
     )
 
 
-def _judged(rows: Sequence[Row]) -> _Table:
+def _independence(rows: Sequence[Row]) -> _Table:
     return _Table(
-        "A bed that was made from the picks, or trained on them, is not tested by them",
+        "Picks do not test a bed that was made from them or trained on them",
         ["Bed", *_VERDICTS],
         [
             (
                 row.name,
-                [_Cell(said.answer, said.reason, said.answer) for said in _verdicts(row)],
+                [_Cell(each.answer, each.reason, each.answer) for each in _verdicts(row)],
             )
             for row in rows
         ],
@@ -165,15 +166,15 @@ def _judged(rows: Sequence[Row]) -> _Table:
     )
 
 
-def _resolved(rows: Sequence[Row]) -> _Table:
-    found = {row.name: row.resolution for row in rows}
-    remarks = [f"{name}: {each.remark}." for name, each in found.items() if each.remark]
+def _resolution(rows: Sequence[Row]) -> _Table:
+    by_bed = {row.name: row.resolution for row in rows}
+    remarks = [f"{name}: {each.remark}." for name, each in by_bed.items() if each.remark]
     return _Table(
-        "Below its resolved wavelength a bed holds nothing of the picks",
+        "The resolved wavelength is the shortest wavelength that a bed resolves",
         [
             "Bed",
             "Resolved wavelength (m)",
-            "Coherence needed",
+            "Required coherence",
             "Range of the error (m)",
             "Sill of the error (m²)",
         ],
@@ -187,29 +188,29 @@ def _resolved(rows: Sequence[Row]) -> _Table:
                     _number(each.sill, 0),
                 ],
             )
-            for name, each in found.items()
+            for name, each in by_bed.items()
         ],
-        "Coherence of bed and picks along the lines. Range and sill: of an exponential variogram "
-        "of bed minus pick; errors farther apart than the range are hardly alike. "
+        "Coherence of bed and picks along the lines. Range and sill of an exponential variogram of "
+        "bed minus pick: errors farther apart than the range are nearly uncorrelated. "
         + " ".join(remarks),
     )
 
 
-def _mass(name: str, found: MassStatistics) -> _Table:
-    said = {
-        "Cells": _Cell(f"{found.cells:,}"),
-        "Mean (m a⁻¹)": _number(found.mean, 2),
-        "RMS (m a⁻¹)": _number(found.rms, 2),
-        "Median (m a⁻¹)": _number(found.median, 2),
-        "MAD (m a⁻¹)": _number(found.mad, 2),
-        f"Beyond {found.large:g} m a⁻¹": _Cell(f"{found.share_large:.1%}"),
-        "Gamma": _number(found.gamma, 2),
+def _mass(name: str, statistics: MassStatistics) -> _Table:
+    cells = {
+        "Cells": _Cell(f"{statistics.cells:,}"),
+        "Mean (m a⁻¹)": _number(statistics.mean, 2),
+        "RMS (m a⁻¹)": _number(statistics.rms, 2),
+        "Median (m a⁻¹)": _number(statistics.median, 2),
+        "MAD (m a⁻¹)": _number(statistics.mad, 2),
+        f"Beyond {statistics.large:g} m a⁻¹": _Cell(f"{statistics.share_large:.1%}"),
+        "Gamma": _number(statistics.gamma, 2),
     }
     return _Table(
-        "Flux divergence of the ice above the bed less its mass balance, in metres of ice",
-        ["Bed", *said],
-        [(name, list(said.values()))],
-        "MAD: median absolute deviation. Gamma: ratio of depth-mean to surface velocity.",
+        "Flux divergence of the ice minus its mass balance, in metres of ice",
+        ["Bed", *cells],
+        [(name, list(cells.values()))],
+        "MAD: median absolute deviation. Gamma: ratio of depth-averaged to surface velocity.",
     )
 
 
@@ -245,7 +246,7 @@ def _class_name(stratum: Stratum) -> str:
 
 
 def _ensemble(scores: EnsembleScores) -> list[_Table]:
-    said = {
+    cells = {
         "CRPS (m)": _number(scores.crps, 1),
         "Fair CRPS (m)": _number(scores.crps_fair, 1),
         "Spread (m)": _number(scores.spread, 1),
@@ -255,13 +256,13 @@ def _ensemble(scores: EnsembleScores) -> list[_Table]:
     }
     whole = _Table(
         f"{scores.members} members at {_count(scores.picks, 'pick')}",
-        ["Members", *said],
-        [(str(scores.members), list(said.values()))],
-        "Spread to skill is 1 where the picks could be one of the members, less where the ensemble "
-        "is too sure.",
+        ["Members", *cells],
+        [(str(scores.members), list(cells.values()))],
+        "Spread to skill is 1 if the picks could be one of the members, and less if the ensemble "
+        "is overconfident.",
     )
     classes = _Table(
-        "Where the members differ little, and where much",
+        "Picks in classes of increasing spread",
         ["Class", "Picks", "Spread (m)", "RMSE of the mean (m)"],
         [
             (

@@ -1,6 +1,6 @@
 """Write the report of an evaluation as one HTML page.
 
-The page holds its images and its style, and says how it can be made again.
+The page contains its images and its style, and states how to reproduce it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepbedmap import files
-from deepbedmap.errors import DeepBedMapError, Fault, InvalidDataError
+from deepbedmap.errors import DeepBedMapError, Fault, InvalidDataError, WrongCallError
 from deepbedmap.registry.attribution import attribute
 from deepbedmap.registry.citation import cite
 from deepbedmap.report.evaluation_figures import draw_evaluation
@@ -46,20 +46,20 @@ class _Image:
 
 
 def require_place(path: str | os.PathLike[str]) -> Path:
-    """Make sure that a page can be written, before the work that it is to show.
+    """Return the path of a page after checking, before any work, that it can be written.
 
     Raises
     ------
     InvalidDataError
-        The name does not end in .html; its folder is absent or may not be written; there is a
-        folder of that name.
+        The name does not end in .html, its folder does not exist or is not writable, or the path
+        is a folder.
     """
     path = Path(path)
     found = None
     if path.suffix.lower() not in (".html", ".htm"):
         found = path.suffix or "no suffix"
     elif path.is_dir():
-        found = "a folder of that name"
+        found = "an existing folder of this name"
     else:
         try:
             with tempfile.TemporaryFile(dir=path.parent):
@@ -67,7 +67,7 @@ def require_place(path: str | os.PathLike[str]) -> Path:
         except OSError as error:
             found = f"{path.parent}: {error.strerror}"
     if found is not None:
-        expected = "the name of an .html file in a folder that can be written"
+        expected = "the name of an .html file in a writable folder"
         raise InvalidDataError(Fault(str(path), expected=expected, found=found))
     return path
 
@@ -83,40 +83,46 @@ def write_report(
     picks: str = "",
     command: str = "",
 ) -> Path:
-    """Write scores and figures as one HTML page that needs nothing beside it.
+    """Write scores and figures as one self-contained HTML page.
 
-    It holds its images and style, runs no script and asks no server; all text is escaped.
+    The page contains its images and style, runs no script and contacts no server; all text is
+    escaped.
 
     Parameters
     ----------
     path
-        Of the page; it appears complete or not at all.
+        Path of the page, which appears complete or not at all.
     title
-        Of the page.
+        Title of the page.
     rows
-        As of :func:`deepbedmap.evaluation.compare`, that of the DEM first.
+        Rows from :func:`deepbedmap.evaluation.compare`, the one of the DEM first.
     figures
-        In the order wanted. What could not be drawn is listed with the reason.
+        Figures in order. Those that could not be drawn are listed with the reason.
     notes
-        Sentences that are read before the scores.
+        Sentences to print before the scores.
     sources
-        References, one each; addresses become links.
+        References, one per item; URLs become links.
     picks
-        What the picks are, such as the name of their survey.
+        Description of the picks, such as the name of their survey.
     command
-        What makes the page again.
+        The command that reproduces the page.
+
+    Returns
+    -------
+    pathlib.Path
+        The path of the page.
 
     Raises
     ------
     ValueError
         There are no rows.
     InvalidDataError
-        A figure is no PNG.
+        A figure is not a PNG file.
     """
     import jinja2
 
     if not rows:
-        raise ValueError("a report has a row or more")
+        raise WrongCallError("rows: expected at least one, found none")
     path = Path(path)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("deepbedmap.report", ""),
@@ -161,18 +167,23 @@ def report_evaluation(
     picks: str = "",
     command: str = "",
 ) -> Path:
-    """Draw an evaluation and write its page.
+    """Draw the figures of an evaluation and write its page.
 
     Parameters
     ----------
     path, notes, picks, command
-        As of :func:`write_report`.
+        The same arguments as for :func:`write_report`.
     rows
-        What :func:`deepbedmap.evaluation.compare` gave of the same beds and picks.
+        Rows from :func:`deepbedmap.evaluation.compare`, for the same beds and picks.
     dem, points, prior, gridding, baselines, registry, datums, geoids
-        As that takes them; of an ensemble the first member.
+        The same arguments as for that function; for an ensemble, its first member.
     figures
-        More of them, which stand last.
+        Further figures, placed last.
+
+    Returns
+    -------
+    pathlib.Path
+        The path of the page.
     """
     from deepbedmap import registry as registries
 
@@ -208,34 +219,34 @@ def report_evaluation(
 def _references(
     beds: Iterable[Raster | None], tables: Iterable[pd.DataFrame | None], registry: Registry
 ) -> list[str]:
-    """References of the datasets behind beds and picks, and of what there are none."""
+    """Return references of the datasets behind beds and picks, then those without provenance."""
     citekeys: dict[str, None] = {}
-    silent = []
+    unattributed = []
     for bed in beds:
         if not isinstance(bed, str | os.PathLike):
             continue
         try:
-            found = attribute(bed, registry)
+            attribution = attribute(bed, registry)
         except DeepBedMapError:
-            silent.append(f"{Path(bed).name}: nothing states what it was made from.")
+            unattributed.append(f"{Path(bed).name}: no sources stated.")
         else:
-            citekeys |= dict.fromkeys(found.citekeys)
-            silent += [f"{fault}." for fault in found.faults]
+            citekeys |= dict.fromkeys(attribution.citekeys)
+            unattributed += [f"{fault}." for fault in attribution.faults]
     for table in tables:
         sources = table.attrs.get("sources") or () if table is not None else ()
-        known = [source.get("citekey") for source in sources]
-        citekeys |= dict.fromkeys(citekey for citekey in known if citekey in registry)
-    return [*cite(registry, citekeys, "text").splitlines(), *silent]
+        stated = [source.get("citekey") for source in sources]
+        citekeys |= dict.fromkeys(citekey for citekey in stated if citekey in registry)
+    return [*cite(registry, citekeys, "text").splitlines(), *unattributed]
 
 
 def _versions() -> str:
-    said = [f"Python {platform.python_version()}"]
-    said += [f"{name} {metadata.version(name)}" for name in _PACKAGES]
-    return f"With {in_a_list(said)}."
+    versions = [f"Python {platform.python_version()}"]
+    versions += [f"{name} {metadata.version(name)}" for name in _PACKAGES]
+    return f"With {in_a_list(versions)}."
 
 
 def _embed(path: Path) -> _Image:
-    """An image as part of a page."""
+    """Return an image as a data URI."""
     content = path.read_bytes()
     if not content.startswith(_PNG):
         raise InvalidDataError(Fault(str(path), expected="a PNG image", found="another file"))

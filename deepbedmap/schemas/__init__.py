@@ -1,8 +1,8 @@
 """Read flat files (YAML, JSON) and check them against the JSON Schemas in ``validation/``.
 
-``load`` takes a path and gives a :class:`Document`: the content, and the line of every value.
-``faults`` lists everything that is wrong with a document, each with its file and line;
-``validate_file`` does both and raises. Tables and grids are checked in
+``load`` reads a path into a :class:`Document`: the content, and the line of every value.
+``faults`` lists every fault of a document with its file and line; ``validate_file`` does both and
+raises an error for any fault. Tables and grids are checked in
 :mod:`deepbedmap.validation`.
 """
 

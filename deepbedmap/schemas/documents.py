@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 Place = tuple[str | int, ...]
 MOST_VALUES = 100_000
-"""How many values a file may hold once its aliases are written out."""
+"""Maximum number of values in a file once its aliases are expanded."""
 
 MOST_LEVELS = 50
-"""How deep lists and mappings may be nested."""
+"""Maximum depth of nested lists and mappings."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """What a YAML or JSON file says, and on which line it says it.
+    """The content of a YAML or JSON file, and the line of each value.
 
     Attributes
     ----------
@@ -39,7 +39,8 @@ class Document:
     content
         Lists, mappings, text, numbers, booleans and None.
     lines
-        Line (from 1) of each place. A place is the keys and positions that lead to a value:
+        Line (from 1) of each place. A place is the sequence of keys and positions that leads to a
+        value:
         ``content["pipeline"][0]["skip"]`` is at ``("pipeline", 0, "skip")``.
     """
 
@@ -48,7 +49,7 @@ class Document:
     lines: dict[Place, int]
 
     def line(self, *place: str | int) -> int | None:
-        """Line of a place or, where it is not in the file, of the nearest place around it."""
+        """Return the line of a place or, if the file lacks it, of the nearest enclosing place."""
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place)
@@ -78,18 +79,23 @@ class Document:
 
 
 def load(path: str | Path) -> Document:
-    r"""Read a YAML file or, where its name ends in ``.json``, a JSON file.
+    r"""Read a YAML file or, if its name ends in ``.json``, a JSON file.
 
-    Stricter than the usual readers, which keep the last of two equal keys in silence: repeated
-    keys, tags, infinite numbers, NaN and aliases that blow up a few lines to gigabytes are faults.
-    A date is text.
+    Stricter than the usual readers, which silently keep the last of two equal keys: repeated keys,
+    tags, infinite numbers, NaN and aliases that expand a few lines to gigabytes are faults. Dates
+    are read as text.
+
+    Parameters
+    ----------
+    path
+        Path of the file, in UTF-8.
 
     Raises
     ------
     MissingDataError
-        There is no such file.
+        The file does not exist.
     InvalidDataError
-        It cannot be read; each fault with its line.
+        The file cannot be read; the error lists each fault with its line.
 
     Examples
     --------
@@ -104,54 +110,64 @@ def load(path: str | Path) -> Document:
     """
     path = Path(path)
     text = read_text(path)
+    reader = _Reader()
     try:
-        if path.suffix == ".json":
-            _check_json(path, text)
-            text = text.replace("\t", " ")  # a blank in JSON; YAML wants none between tokens
-        _check_depth(text)
-        loader = _Loader(text)
-        try:
-            root = loader.get_single_node()
-        finally:
-            loader.dispose()
-        reader = _Reader()
-        content = reader.content(root, ()) if root is not None else None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise InvalidDataError(
-            Fault(
-                str(path),
-                line=mark.line + 1 if mark else None,
-                expected="JSON" if path.suffix == ".json" else "YAML",
-                found=": ".join(filter(None, ("an error", error.context, error.problem))),
-                remedy="indent with blanks, not tabs" if _of_a_tab(error) else None,
-            )
-        ) from error
-    except yaml.reader.ReaderError as error:
-        line = text.encode()[: error.position].count(b"\n") + 1
-        found = f"an error: {error.reason}"
-        raise InvalidDataError(Fault(str(path), line, expected="YAML", found=found)) from error
-    except (RecursionError, _TooMuchError) as error:
-        raise InvalidDataError(
-            Fault(
-                str(path),
-                expected=f"a few levels of nesting and at most {MOST_VALUES:,} values",
-                found="more",
-            )
-        ) from error
+        root = _root_node(path, text)
+        content = None if root is None else reader.content(root, ())
+    except (
+        yaml.MarkedYAMLError,
+        yaml.reader.ReaderError,
+        RecursionError,
+        _TooMuchError,
+    ) as error:
+        raise InvalidDataError(_syntax_fault(path, text, error)) from error
     if root is None:
         raise InvalidDataError(
             Fault(str(path), expected="some content", found="nothing but comments")
         )
     document = Document(path, content, reader.lines)
-    if reader.refused:
+    if reader.rejected:
         raise InvalidDataError(
             *(
                 replace(document.fault(place, expected, found), line=line)
-                for place, line, expected, found in reader.refused
+                for place, line, expected, found in reader.rejected
             )
         )
     return document
+
+
+def _root_node(path: Path, text: str) -> yaml.Node | None:
+    """Compose the nodes of a text; None if it has no content."""
+    if path.suffix == ".json":
+        _check_json(path, text)
+        text = text.replace("\t", " ")  # a blank in JSON; YAML allows no tab between tokens
+    _check_depth(text)
+    loader = _Loader(text)
+    try:
+        root: yaml.Node | None = loader.get_single_node()
+    finally:
+        loader.dispose()
+    return root
+
+
+def _syntax_fault(path: Path, text: str, error: Exception) -> Fault:
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        return Fault(
+            str(path),
+            line=mark.line + 1 if mark else None,
+            expected="JSON" if path.suffix == ".json" else "YAML",
+            found=": ".join(filter(None, ("an error", error.context, error.problem))),
+            remedy="indent with blanks, not tabs" if _is_caused_by_tab(error) else None,
+        )
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.encode()[: error.position].count(b"\n") + 1
+        return Fault(str(path), line, expected="YAML", found=f"an error: {error.reason}")
+    return Fault(
+        str(path),
+        expected=f"a few levels of nesting and at most {MOST_VALUES:,} values",
+        found="more",
+    )
 
 
 def read_text(path: Path) -> str:
@@ -160,9 +176,9 @@ def read_text(path: Path) -> str:
     Raises
     ------
     MissingDataError
-        There is no such file.
+        The file does not exist.
     InvalidDataError
-        It cannot be read, is not UTF-8 (the line is named) or is empty.
+        The file cannot be read, is not in UTF-8 (the error names the line) or is empty.
     """
     try:
         data = path.read_bytes()
@@ -205,13 +221,14 @@ def _check_json(path: Path, text: str) -> None:
         ) from error
 
 
-def _of_a_tab(error: yaml.MarkedYAMLError) -> bool:
-    said = str(error.problem)
-    return "'\\t'" in said or "tab character" in said or "character that cannot start" in said
+def _is_caused_by_tab(error: yaml.MarkedYAMLError) -> bool:
+    problem = str(error.problem)
+    marks = ("'\\t'", "tab character", "character that cannot start")
+    return any(mark in problem for mark in marks)
 
 
 def _check_depth(text: str) -> None:
-    """Refuse deep nesting before it is composed: PyYAML's composer in C would run out of stack."""
+    """Reject deep nesting before composing: PyYAML's composer in C would overflow the stack."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -223,7 +240,7 @@ def _check_depth(text: str) -> None:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The safe loader, in C where PyYAML was built with it; it leaves dates as text."""
+    """The safe loader, in C if PyYAML was built with it; dates remain text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (an attribute of the base class)
         first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
@@ -236,11 +253,11 @@ class _TooMuchError(Exception):
 
 
 class _Reader:
-    """Turns YAML's nodes into plain values, and keeps their lines and what it refuses."""
+    """Convert YAML nodes into plain values; record their lines and the rejected values."""
 
     def __init__(self) -> None:
         self.lines: dict[Place, int] = {}
-        self.refused: list[tuple[Place, int, str, str]] = []  # place, line, expected, found
+        self.rejected: list[tuple[Place, int, str, str]] = []  # place, line, expected, found
         self._constructor = yaml.SafeLoader("")
         self._values = 0
 
@@ -255,15 +272,15 @@ class _Reader:
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
             return self._mapping(node, place)
         if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
-            self.refused.append((place, line, "a plain value", f"the tag {node.tag}"))
+            self.rejected.append((place, line, "a plain value", f"the tag {node.tag}"))
             return None
         try:
             value = self._constructor.construct_object(node)
         except (yaml.YAMLError, ValueError, KeyError):
-            self.refused.append((place, line, "a plain value", repr(node.value)))
+            self.rejected.append((place, line, "a plain value", repr(node.value)))
             return None
         if isinstance(value, float) and not math.isfinite(value):
-            self.refused.append((place, line, "a finite number, or null", repr(node.value)))
+            self.rejected.append((place, line, "a finite number, or null", repr(node.value)))
             return None
         return value
 
@@ -273,11 +290,11 @@ class _Reader:
             key, line = key_node.value, key_node.start_mark.line + 1
             inside = (*place, key)
             if key_node.tag != "tag:yaml.org,2002:str":
-                what = repr(key) if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
-                self.refused.append((place, line, "a key that is text", what))
+                found = repr(key) if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
+                self.rejected.append((place, line, "a key that is text", found))
             elif key in mapping:
                 first = f"it twice (first on line {self.lines[inside]})"
-                self.refused.append((inside, line, "each key once", first))
+                self.rejected.append((inside, line, "each key once", first))
             else:
                 self.lines[inside] = line
                 mapping[key] = self.content(value_node, inside)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def faults(document: Document, schema: str) -> list[Fault]:
-    """Return what is wrong with a document, in the order of its lines.
+    """Return the faults of a document, in the order of its lines.
 
     Parameters
     ----------
@@ -36,29 +36,39 @@ def faults(document: Document, schema: str) -> list[Fault]:
     schema
         ``"registry"``, ``"pipeline"``, ``"catalog"`` or ``"table"`` (a pandera schema): the JSON
         Schema ``validation/<schema>.schema.json`` (Draft 2020-12). The ``description`` of the part
-        that fails says what was expected.
+        that fails is the expected value in the message.
+
+    Raises
+    ------
+    InvalidDataError
+        The schema itself has faults.
+
+    Examples
+    --------
+    >>> faults(load(repository.root() / "data_list.yml"), "registry")
+    []
     """
     path = repository.root() / "validation" / f"{schema}.schema.json"
     try:
         return _faults_by(_validator(path), document)
     except RecursionError as error:
-        fault = Fault(str(path), expected="a schema that ends", found="one that leads to itself")
+        fault = Fault(str(path), expected="a schema that ends", found="one that refers to itself")
         raise InvalidDataError(fault) from error
 
 
 def _faults_by(validator: Draft202012Validator, document: Document) -> list[Fault]:
-    found = (
+    violations = (
         fault
         for error in validator.iter_errors(document.content)
         for fault in _faults_of(document, error)
     )
-    return sorted(dict.fromkeys(found), key=lambda fault: fault.line or 0)
+    return sorted(dict.fromkeys(violations), key=lambda fault: fault.line or 0)
 
 
 def validate(document: Document, schema: str) -> None:
     """Raise :class:`InvalidDataError` with all :func:`faults` of a document, if it has any."""
-    if found := faults(document, schema):
-        raise InvalidDataError(*found)
+    if violations := faults(document, schema):
+        raise InvalidDataError(*violations)
 
 
 def validate_file(path: str | Path, schema: str) -> Document:
@@ -76,14 +86,14 @@ _META = Draft202012Validator(
 @functools.cache
 def _validator(path: Path) -> Draft202012Validator:
     document = load(path)
-    if found := json_schema_faults(document):
-        raise InvalidDataError(*found)
+    if violations := json_schema_faults(document):
+        raise InvalidDataError(*violations)
     checker = Draft202012Validator.FORMAT_CHECKER
     return Draft202012Validator(document.content, format_checker=checker)
 
 
 def json_schema_faults(document: Document) -> list[Fault]:
-    """Return what is wrong with a JSON Schema, including references that do not resolve."""
+    """Return the faults of a JSON Schema, including references that do not resolve."""
     faults = [
         replace(fault, expected="JSON Schema, Draft 2020-12", found=fault.expected)
         for fault in _faults_by(_META, document)
@@ -118,27 +128,29 @@ def _faults_of(document: Document, error: ValidationError) -> Iterator[Fault]:
     schema: dict[str, Any] = error.schema if isinstance(error.schema, dict) else {}
     instance: Any = error.instance
     if error.validator == "additionalProperties":
-        known = schema.get("properties", {})
+        properties = schema.get("properties", {})
         for key in instance:
-            if key not in known:
+            if key not in properties:
                 yield document.fault(
                     (*place, key),
-                    expected=f"one of {', '.join(known)}" if len(known) < 20 else "a known key",
+                    expected=f"one of {', '.join(properties)}"
+                    if len(properties) < 20
+                    else "a known key",
                     found=f"the unknown key {key!r}",
-                    remedy=did_you_mean(key, known),
+                    remedy=did_you_mean(key, properties),
                 )
     elif error.validator == "required":
         for key in schema["required"]:
             if key not in instance:
-                wanted = schema.get("properties", {}).get(key)
-                described = wanted.get("description") if isinstance(wanted, dict) else None
-                yield document.fault((*place, key), described or "a value", "nothing")
+                part = schema.get("properties", {}).get(key)
+                description = part.get("description") if isinstance(part, dict) else None
+                yield document.fault((*place, key), description or "a value", "nothing")
     else:
-        yield document.fault(place, schema.get("description", error.message), _said(instance))
+        yield document.fault(place, schema.get("description", error.message), _summary(instance))
 
 
-def _said(value: Any) -> str:
-    """Name a value as its file would, in a few words."""
+def _summary(value: Any) -> str:
+    """Describe a value in a few words, in the notation of its file."""
     if isinstance(value, list):
         return f"a list of {len(value)}" if value else "an empty list"
     if isinstance(value, dict):

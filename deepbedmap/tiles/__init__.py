@@ -1,8 +1,8 @@
 """Grids become tiles, and tiles a training set.
 
 Takes grids of surveyed beds, and the rasters around them: prior, surface, velocity and
-accumulation. Gives windows (a GeoDataFrame), tiles (float32 arrays), or a Zarr store of tiles
-with their split into training and validation.
+accumulation. Returns windows (a GeoDataFrame) or tiles (float32 arrays), or writes a Zarr store
+of tiles with their split into training and validation.
 
 Begin with :func:`find_windows` and :func:`cut_tiles`, or with :func:`build` for a whole
 training set. :mod:`deepbedmap.tiles.inputs` names the inputs of the network, and loads only
@@ -11,4 +11,4 @@ numpy.
 
 from deepbedmap.faces import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="grid")

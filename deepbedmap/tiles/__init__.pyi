@@ -2,6 +2,8 @@ from .building import build as build
 from .cutting import cut_tiles as cut_tiles
 from .inputs import Inputs as Inputs
 from .inputs import cut_inputs as cut_inputs
+from .preparing import Prepared as Prepared
+from .preparing import prepare_tiles as prepare_tiles
 from .selection import exclude as exclude
 from .selection import grounded as grounded
 from .selection import grounded_ice as grounded_ice
@@ -14,6 +16,7 @@ from .windowing import masks as masks
 
 __all__ = [
     "Inputs",
+    "Prepared",
     "build",
     "cut_inputs",
     "cut_tiles",
@@ -24,6 +27,7 @@ __all__ = [
     "grounded_ice",
     "masks",
     "open_training_set",
+    "prepare_tiles",
     "split",
     "write_footprints",
 ]

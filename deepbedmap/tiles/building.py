@@ -19,7 +19,7 @@ import zarr
 
 from deepbedmap import __version__, rasters
 from deepbedmap.cluster import mapped
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.files.checksums import sha256_of
 from deepbedmap.files.resumable import Parts
 from deepbedmap.places import TEST_AREAS
@@ -77,7 +77,7 @@ def build(
     grounding_buffer: float = 0,
     by: Literal["block", "survey"] = "block",
     block: float = 40_000,
-    validation: float = 0.2,
+    validation: float | list[str] = 0.2,
     buffer: float = 11_000,
     seed: int = 0,
     client: Client | None = None,
@@ -142,11 +142,11 @@ def build(
     """
     path = Path(path)
     if path.suffix != ".zarr":
-        raise ValueError(f"{path}: the name of a training set ends in .zarr")
+        raise WrongCallError(f"{path}: the name of a training set ends in .zarr")
     if size < 4 or size % 4:
-        raise ValueError(f"size must be a multiple of 4 cells, not {size}")
+        raise WrongCallError(f"size must be a multiple of 4 cells, not {size}")
     if by not in ("block", "survey"):
-        raise ValueError(f'by must be "block" or "survey", not {by!r}')
+        raise WrongCallError(f'by must be "block" or "survey", not {by!r}')
     beds = open_grids(grids)
     datum = _require_consistent(beds, inputs)
     areas = [exclude] if isinstance(exclude, str) else list(exclude)

@@ -1,15 +1,16 @@
-"""Cut tiles: the values of a raster in windows, at the tiles' own cell centres."""
+"""Cut tiles: interpolate a raster in windows, at the tiles' own cell centres."""
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.tiles.placement import (
     THREADS,
     cells_across_and_down,
@@ -35,7 +36,7 @@ def cut_tiles(
     method: rasters.Method = "linear",
     filler: str | os.PathLike[str] | xr.DataArray | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Values of a raster in windows of one size, interpolated at the tiles' own cell centres.
+    """Cut tiles of one size from a raster, interpolated at the tiles' own cell centres.
 
     Parameters
     ----------
@@ -49,40 +50,41 @@ def cut_tiles(
         Metres added on every side of a window.
     resolution
         Cell size of the tiles in metres, a whole fraction of the padded window; the raster's own
-        by default. Nothing is averaged: of a raster finer than the tiles only the cells around
-        each centre count.
+        by default. Nothing is averaged: where the raster is finer than the tiles, only the cells
+        around each centre count.
     fill
-        What a cell becomes when a raster cell with a weight in it is nodata: NaN (None), this
-        number, or an error. No height is ever blended with nodata.
+        Value of a cell in which a raster cell with nodata has a weight: NaN (None), this number,
+        or ``"error"`` to raise one. No height is ever blended with nodata.
     method
         ``"nearest"``, ``"linear"`` or ``"cubic"``, as in :func:`deepbedmap.rasters.interpolate`.
     filler
-        A second raster of the same bands, CRS and vertical datum, such as REMA of 200 m for REMA of
-        100 m: it gives the cells that the first has no value for, at the same centres. Beyond its
-        edges it has none either.
+        A second raster with the same bands, CRS and vertical datum, such as REMA at 200 m for REMA
+        at 100 m: it supplies the cells for which the first has no value, at the same centres. It
+        need not cover the windows.
 
     Returns
     -------
     numpy.ndarray
-        float32 (n, bands, height, width), rows from north to south; (0, bands, 0, 0) where
-        there are no windows. Up to half a raster cell beyond its outermost centres, but never
-        beyond its edges, the outermost values hold.
+        float32 (n, bands, height, width), rows from north to south; (0, bands, 0, 0) without
+        windows. Between the raster's outermost centres and its edges, half a cell, the outermost
+        values are continued.
 
     Raises
     ------
     InvalidDataError
-        A raster without CRS, or whose cells are rotated or not square; windows, or a filler, in
-        another CRS (nothing is reprojected); a padded window that reaches beyond the raster's
-        edges; nodata, with ``fill="error"``. The message names the raster, the window and the
-        place.
+        A raster has no CRS, is rotated, or its cells are not square; windows or filler have
+        another CRS (nothing is reprojected); a padded window extends beyond the raster; nodata,
+        with ``fill="error"``. The message names the raster, the window and the position.
     MissingDataError
-        There is no such file.
+        A file does not exist.
+    ValueError
+        Another parameter is out of range, or the windows differ in size.
 
     Notes
     -----
-    Windows near each other share one read of the blocks that they need, and those whose cells fall
-    together share one interpolation. Beside the tiles and GDAL's cache of blocks this takes at most
-    about 256 MB, more only where a single window does.
+    Windows near each other share one read of the blocks that they need, and those whose cells
+    coincide share one interpolation. In addition to the tiles and GDAL's cache of blocks this takes
+    at most about 256 MB, more only where a single window does.
 
     Examples
     --------
@@ -93,19 +95,17 @@ def cut_tiles(
     array([1250., 1750., 2250., 2750.], dtype=float32)
     """
     if isinstance(fill, str) and fill != "error":
-        raise ValueError(f'fill must be None, a number or "error", not {fill!r}')
-    if not isinstance(raster, xr.DataArray):
-        raster = rasters.open_raster(raster)
+        raise WrongCallError(f'fill must be None, a number or "error", not {fill!r}')
+    raster = _opened(raster)
     name = rasters.name_of(raster)
     crs = rasters.require_crs(raster)
     boxes = window_bounds(windows, crs, name)
     cell = rasters.resolution_of(raster) if resolution is None else resolution
     if padding < 0 or cell <= 0:
-        raise ValueError(f"padding {padding} and resolution {cell} must not be negative")
+        raise WrongCallError(f"padding {padding} and resolution {cell} must not be negative")
     boxes = boxes + np.array([-padding, -padding, padding, padding])
     bands = rasters.band_count(raster)
-    if filler is not None and not isinstance(filler, xr.DataArray):
-        filler = rasters.open_raster(filler)
+    filler = None if filler is None else _opened(filler)
     if filler is not None:
         rasters.require_filler(filler, raster)
     if len(boxes) == 0:
@@ -117,43 +117,72 @@ def cut_tiles(
     read_filler = None if filler is None else rasters.reader(filler)
 
     def cut(groups: list[npt.NDArray[np.intp]]) -> list[npt.NDArray[np.intp]]:
-        """Cut the windows of a pane, those of a group on one lattice; return groups with holes."""
-        lattices, places = [], []
-        for group in groups:
-            west, north = boxes[group, 0].min(), boxes[group, 3].max()
-            columns = np.rint((boxes[group, 0] - west) / cell).astype(int)
-            rows = np.rint((north - boxes[group, 3]) / cell).astype(int)
-            x = west + (np.arange(columns.max() + width) + 0.5) * cell
-            y = north - (np.arange(rows.max() + height) + 0.5) * cell
-            lattices.append((x, y))
-            places.append((rows.tolist(), columns.tolist()))
-        holed = []
-        parts = zip(groups, lattices, places, read(lattices, method), strict=True)
-        for group, lattice, place, values in parts:
+        """Cut the windows of a pane, each group on one lattice; return the groups with holes."""
+        lattices = [_common_lattice(boxes[group], cell, height, width) for group in groups]
+        parts = read([lattice.axes for lattice in lattices], method)
+        groups_with_holes = []
+        for group, lattice, values in zip(groups, lattices, parts, strict=True):
             cells = values.astype(np.float32, copy=False)
+            if read_filler is not None:
+                cells = _filled(cells, read_filler, lattice, method)
             hole = np.isnan(cells)
-            if hole.any() and read_filler is not None:
-                (filled,) = read_filler([lattice], method)
-                cells = np.where(hole, filled.astype(np.float32, copy=False), cells)
-                hole = np.isnan(cells)
             if hole.any():
-                holed.append(group)
+                groups_with_holes.append(group)
                 if fill is not None and fill != "error":
                     cells = np.where(hole, np.float32(fill), cells)
-            for number, row, column in zip(group, *place, strict=True):
+            for number, row, column in zip(group, lattice.rows, lattice.columns, strict=True):
                 tiles[number] = cells[..., row : row + height, column : column + width]
-        return holed
+        return groups_with_holes
 
     finest = min(cell, *(rasters.resolution_of(r) for r in (raster, filler) if r is not None))
     with ThreadPoolExecutor(THREADS) as pool:
-        holed = [
-            group
-            for groups in pool.map(cut, group_by_pane(boxes, raster, cell, finest))
-            for group in groups
-        ]
+        panes = group_by_pane(boxes, raster, cell, finest)
+        holed = list(itertools.chain.from_iterable(pool.map(cut, panes)))
     if fill == "error" and holed:
         _require_values(tiles, np.sort(np.concatenate(holed)), boxes, cell, name)
     return tiles
+
+
+def _opened(raster: str | os.PathLike[str] | xr.DataArray) -> xr.DataArray:
+    return raster if isinstance(raster, xr.DataArray) else rasters.open_raster(raster)
+
+
+class _CommonLattice(NamedTuple):
+    """One lattice of cells for several windows, and the first row and column of each window."""
+
+    axes: rasters.Lattice
+    rows: list[int]
+    columns: list[int]
+
+
+def _common_lattice(
+    boxes: npt.NDArray[np.float64], cell: float, height: int, width: int
+) -> _CommonLattice:
+    """Return the lattice that spans windows whose cells coincide where they overlap.
+
+    Overlapping windows, three cells apart by default, then share their interpolation: most cells
+    would otherwise be interpolated more than a hundred times.
+    """
+    west, north = boxes[:, 0].min(), boxes[:, 3].max()
+    columns = np.rint((boxes[:, 0] - west) / cell).astype(int)
+    rows = np.rint((north - boxes[:, 3]) / cell).astype(int)
+    x = west + (np.arange(columns.max() + width) + 0.5) * cell
+    y = north - (np.arange(rows.max() + height) + 0.5) * cell
+    return _CommonLattice((x, y), rows.tolist(), columns.tolist())
+
+
+def _filled(
+    cells: npt.NDArray[np.float32],
+    read_filler: rasters.Reader,
+    lattice: _CommonLattice,
+    method: rasters.Method,
+) -> npt.NDArray[np.float32]:
+    """Return cells with those that have no value from the filler, which is read only if needed."""
+    hole = np.isnan(cells)
+    if not hole.any():
+        return cells
+    (values,) = read_filler([lattice.axes], method)
+    return np.where(hole, values.astype(np.float32, copy=False), cells)
 
 
 def _require_values(

@@ -1,4 +1,4 @@
-"""What the network needs to know of a place: four rasters, and the tiles cut from them."""
+"""The inputs of the network: four rasters, and the tiles cut from them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     import xarray as xr
 
 PADDING = 1_000.0
-"""Metres by which the inputs reach beyond the tile on every side: one cell of the prior."""
+"""Metres by which the inputs extend beyond the tile on every side: one cell of the prior."""
 
 RESOLUTIONS = {"x": 1_000.0, "w1": 100.0, "w2": 500.0, "w3": 1_000.0}
-"""Cell (m) of each input: prior, surface, velocity, accumulation."""
+"""Cell size (m) of each input: prior, surface, velocity, accumulation."""
 
 INPUTS = tuple(RESOLUTIONS)
-"""Names of the network's inputs, in its order; the surveyed bed beside them is ``y``."""
+"""Names of the network's inputs, in its order; the surveyed bed is called ``y``."""
 
 RESOLUTION = 250.0
-"""Cell (m) of the bed that the network gives."""
+"""Cell size (m) of the bed that the network predicts."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the network needs to know of a place: rasters of one CRS.
+    """The inputs of the network: rasters in one CRS.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Inputs:
     accumulation
         Snow accumulation (y, x), kg m-2 a-1.
     surface_filler
-        A second ice surface, such as REMA of 200 m, for cells that the first has no value for.
+        A second ice surface, such as REMA at 200 m, for cells in which the first has no value.
     """
 
     prior: xr.DataArray
@@ -52,7 +52,7 @@ class Inputs:
 
     @property
     def by_name(self) -> dict[str, xr.DataArray]:
-        """The four rasters by the names of :data:`INPUTS`."""
+        """The four rasters by their names in :data:`INPUTS`."""
         rasters = (self.prior, self.surface, self.velocity, self.accumulation)
         return dict(zip(INPUTS, rasters, strict=True))
 
@@ -67,7 +67,7 @@ class Inputs:
     ) -> Inputs:
         """Open files, as :func:`deepbedmap.rasters.open_raster` does; cells are read when needed.
 
-        A velocity has two bands, or is a NetCDF file with variables vx and vy.
+        The velocity file has two bands, or is a NetCDF file with variables vx and vy.
         """
         from deepbedmap import rasters
 
@@ -83,12 +83,14 @@ class Inputs:
 def cut_inputs(
     windows: gpd.GeoDataFrame | npt.ArrayLike, inputs: Inputs
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Cut what the network needs to know for each window.
+    """Cut the inputs of the network for each window.
 
     Parameters
     ----------
     windows
         n boxes of h x w km, as :func:`deepbedmap.tiles.cut_tiles` takes them.
+    inputs
+        The rasters to cut.
 
     Returns
     -------
@@ -101,8 +103,8 @@ def cut_inputs(
     Raises
     ------
     InvalidDataError
-        A window with its padding of 1 km reaches beyond a raster; a raster has another CRS; or
-        the surface, or its filler, stands on another vertical datum than the prior.
+        A window with its padding of 1 km extends beyond a raster; a raster has another CRS; or
+        the surface, or its filler, has another vertical datum than the prior.
     """
     from deepbedmap import rasters
     from deepbedmap.tiles.cutting import cut_tiles

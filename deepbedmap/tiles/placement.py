@@ -1,7 +1,7 @@
-"""Where windows lie on a raster: their bounds and cells, and how much is read at once.
+"""The position of windows on a raster: their bounds and cells, and how much is read at once.
 
-A large raster is read in stripes of rows, or in panes around the windows that lie near each
-other, within a fixed amount of memory.
+A large raster is read in stripes of rows, or in panes around windows near each other, within a
+fixed amount of memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import geopandas as gpd
 import numpy as np
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 EDGES = ["xmin", "ymin", "xmax", "ymax"]
 THREADS = 2
-_MEMORY = 256e6  # bytes that a function takes beside its result
-_BYTES = 48  # of them for a cell that is read and interpolated
-_STRIPE_BYTES = 24  # of them for a cell that find_windows reads and counts
-_PANE = 512  # least width of what is read at once, in cells, where memory allows
-_ON_LATTICE = 1e-6  # cells that are no farther off fall together
+_MEMORY = 256e6  # bytes that a function uses in addition to its result
+_BYTES = 48  # bytes of it per cell that is read and interpolated
+_STRIPE_BYTES = 24  # bytes of it per cell that find_windows reads and counts
+_PANE = 512  # least width of a pane, in cells, where memory allows
+_ON_LATTICE = 1e-6  # cells whose positions differ by less than this (in cells) coincide
 
 
 def row_stripes(grid: xr.DataArray) -> Iterator[slice]:
-    """Rows to read at once: as many as memory allows, but whole chunks of dask."""
+    """Yield rows to read at once: as many as memory allows, but whole dask chunks."""
     most = max(1, int(_MEMORY / _STRIPE_BYTES / grid.sizes["x"]))
     count = grid.sizes["y"]
     edges = np.cumsum(grid.chunksizes["y"]) if grid.chunksizes else np.arange(1, count + 1)
@@ -46,11 +46,11 @@ def row_stripes(grid: xr.DataArray) -> Iterator[slice]:
 def group_by_pane(
     boxes: npt.NDArray[np.float64], raster: xr.DataArray, cell: float, finest: float
 ) -> list[list[npt.NDArray[np.intp]]]:
-    """Numbers of the windows by the pane of the raster that their north-west corner lies in.
+    """Return the numbers of windows by the pane of the raster that holds their north-west corner.
 
-    A pane is a square of whole blocks of the file, or chunks of dask, as far as memory allows;
-    finest is the least cell size in use. In a pane, windows stand in groups whose tiles' cells fall
-    on one lattice.
+    A pane is a square of whole blocks of the file, or of dask chunks, as far as memory allows;
+    ``finest`` is the least cell size in use. Within a pane, windows are in groups whose tiles'
+    cells are on one lattice.
     """
     block = max(rasters.block_of(raster, dim) for dim in ("y", "x")) * rasters.resolution_of(raster)
     side = block * np.ceil(_PANE * finest / block)
@@ -58,6 +58,8 @@ def group_by_pane(
     side = max(min(side, most - (boxes[0, 2:] - boxes[0, :2]).max()), finest)
     xmin, _, _, ymax = rasters.bounds_of(raster)
     corners = np.stack([ymax - boxes[:, 3], boxes[:, 0] - xmin])
+    # Two windows share a lattice if their corners differ by whole cells: the fraction of a cell at
+    # the corner, to within _ON_LATTICE, tells the lattices apart.
     cells = corners / cell
     phase = np.rint((cells - np.floor(cells + _ON_LATTICE)) / _ON_LATTICE)
     keys, member = np.unique(
@@ -81,7 +83,7 @@ def window_bounds(
                 Fault(
                     file=name,
                     field="crs",
-                    expected=f"{own.to_string()} as of the windows",
+                    expected=f"{own.to_string()} as in the windows",
                     found=crs.to_string(),
                     remedy="reproject the raster, or find windows in its CRS",
                 )
@@ -89,7 +91,7 @@ def window_bounds(
         windows = windows[EDGES] if set(EDGES) <= set(windows.columns) else windows.bounds
     boxes = np.asarray(windows, np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"windows must be bounds (n, 4), not {boxes.shape}")
+        raise WrongCallError(f"windows must be bounds (n, 4), not {boxes.shape}")
     return boxes
 
 
@@ -117,12 +119,12 @@ def bounds_text(bounds: npt.ArrayLike) -> str:
 
 
 def cells_across_and_down(boxes: npt.NDArray[np.float64], cell: float) -> tuple[int, int]:
-    """Number of cells across and down, the same in every box."""
+    """Return the number of cells across and down, which must be the same in every box."""
     cells = (boxes[:, 2:] - boxes[:, :2]) / cell
     width, height = np.rint(cells[0]).astype(int)
     if min(width, height) < 1 or np.abs(cells - (width, height)).max() > 1e-6:
         worst = cells[np.abs(cells - (width, height)).max(axis=1).argmax()]
-        raise ValueError(
+        raise WrongCallError(
             f"windows, padding included, must all be the same whole number of cells of {cell:g} m;"
             f" one is {worst[0]:g} x {worst[1]:g}, the first {cells[0, 0]:g} x {cells[0, 1]:g}"
         )

@@ -14,7 +14,14 @@ import shapely
 from pyproj import CRS, Transformer
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, did_you_mean
+from deepbedmap.errors import (
+    Fault,
+    InvalidDataError,
+    MissingDataError,
+    WrongCallError,
+    did_you_mean,
+)
+from deepbedmap.extras import required_extra
 from deepbedmap.places import CRS as AREAS_CRS
 from deepbedmap.places import TEST_AREAS
 
@@ -30,21 +37,21 @@ _MILLIMETRE = 1e-3
 def exclude(
     windows: gpd.GeoDataFrame, areas: str | Iterable[str], buffer: float = 11_000
 ) -> gpd.GeoDataFrame:
-    """Windows that keep their distance from test areas, on which a model must not be trained.
+    """Select the windows at a distance from test areas, on which a model must not be trained.
 
     Parameters
     ----------
     windows
-        Boxes in EPSG:3031, which is what those without a CRS are taken for.
+        Boxes in EPSG:3031, which is also assumed for boxes without a CRS.
     areas
         Names in :data:`deepbedmap.places.TEST_AREAS`; or one name.
     buffer
-        Windows as near as this, in metres, are left out too.
+        Distance in metres up to which windows are left out too.
 
     Returns
     -------
     geopandas.GeoDataFrame
-        The windows that are farther off than the buffer, with their index; none is moved.
+        The windows further away than the buffer, unchanged and with their index.
 
     Raises
     ------
@@ -57,10 +64,10 @@ def exclude(
     for name in names:
         if name not in TEST_AREAS:
             hint = did_you_mean(name, TEST_AREAS)
-            known = ", ".join(TEST_AREAS)
-            raise ValueError(f"no test area {name!r}; " + (hint or f"there are {known}"))
+            areas_listed = ", ".join(TEST_AREAS)
+            raise WrongCallError(f"no test area {name!r}; " + (hint or f"there are {areas_listed}"))
     if buffer < 0:
-        raise ValueError(f"buffer {buffer} must not be negative")
+        raise WrongCallError(f"buffer {buffer} must not be negative")
     _require_crs_of(windows, CRS(AREAS_CRS), "the test areas")
     held_out = shapely.union_all([shapely.box(*TEST_AREAS[name]) for name in names])
     kept = ~shapely.dwithin(windows.geometry.to_numpy(), held_out, buffer)
@@ -68,13 +75,13 @@ def exclude(
     return windows[kept]
 
 
-def _require_crs_of(windows: gpd.GeoDataFrame, crs: CRS, whose: str) -> None:
+def _require_crs_of(windows: gpd.GeoDataFrame, crs: CRS, source: str) -> None:
     if windows.crs is not None and not rasters.same_crs(windows.crs, crs):
         raise InvalidDataError(
             Fault(
                 file="windows",
                 field="crs",
-                expected=f"{crs.to_string()} as of {whose}",
+                expected=f"{crs.to_string()} as in {source}",
                 found=windows.crs.to_string(),
                 remedy="find windows in a grid in that CRS",
             )
@@ -86,41 +93,42 @@ def grounded(
     grounding_line: gpd.GeoDataFrame | str | os.PathLike[str] | None = None,
     buffer: float = 0.0,
 ) -> gpd.GeoDataFrame:
-    """Windows that lie inside the grounded ice.
+    """Select the windows wholly on grounded ice.
 
     Parameters
     ----------
     windows
-        Boxes in the CRS of the grounding line, which is what those without a CRS are taken for.
+        Boxes in the CRS of the grounding line, which is also assumed for boxes without a CRS.
     grounding_line
-        Polygons of the grounded ice, or a file of them, such as those of MEaSUREs v2 (Mouginot et
-        al. 2017, doi 10.5067/AXE4121732AD; ``deepbedmap fetch Mouginot2017MEASURES``). Without a
-        CRS they are taken for EPSG:3031. None: the grounding line of GSHHG in its high resolution,
-        which GMT brings along, in EPSG:3031 (Wessel & Smith 1996, doi 10.1029/96JB00104).
+        Polygons of the grounded ice, or a file of them, such as the grounding line of MEaSUREs v2
+        (Mouginot et al. 2017, doi 10.5067/AXE4121732AD; ``deepbedmap fetch
+        Mouginot2017MEASURES``). Without a CRS, EPSG:3031 is assumed. None: the grounding line of
+        GSHHG at its high resolution, which comes with GMT, in EPSG:3031 (Wessel & Smith 1996,
+        doi 10.1029/96JB00104).
     buffer
         Least distance, in metres, between a window and the grounding line.
 
     Returns
     -------
     geopandas.GeoDataFrame
-        The windows that lie wholly on grounded ice, at least the buffer from its edge, to a
-        millimetre; with their index. None is moved.
+        The windows wholly on grounded ice and at least the buffer from its edge, to a millimetre;
+        unchanged and with their index.
 
     Raises
     ------
     InvalidDataError
-        Windows and grounding line are in different CRSs; the file cannot be read, or holds no
-        polygons, or degrees without saying so.
+        Windows and grounding line are in different CRSs; the file cannot be read, has no polygons,
+        or has coordinates in degrees without a CRS.
     MissingDataError
-        There is no such file; or GMT has no GSHHG.
+        The file does not exist, or GMT has no GSHHG.
     ValueError
         The buffer is negative.
 
     Notes
     -----
-    The distance is exact: that between a box and the polygons' edges. GSHHG itself is simplified to
-    200 m. From MEaSUREs v2 it differs by 0.8 % of the grounded area; from the edges of MEaSUREs the
-    nearest edge of GSHHG is 0.3 km away in the median, 5 km at the 90th percentile.
+    The distance is exact: it is measured between a box and the polygons' edges. GSHHG itself is
+    simplified to 200 m. It differs from MEaSUREs v2 by 0.8 % of the grounded area; its nearest edge
+    is 0.3 km from the edges of MEaSUREs in the median, 5 km at the 90th percentile.
 
     Examples
     --------
@@ -131,35 +139,35 @@ def grounded(
     ([1, 2], [2])
     """
     if buffer < 0:
-        raise ValueError(f"buffer {buffer} must not be negative")
+        raise WrongCallError(f"buffer {buffer} must not be negative")
     ice, crs = _gshhg() if grounding_line is None else grounded_ice(grounding_line)
     _require_crs_of(windows, crs, "the grounding line")
     if len(windows) == 0:
         return windows
     corners, ring = shapely.get_coordinates(ice.boundary.geoms, return_index=True)
     sides = np.stack([corners[:-1], corners[1:]], axis=1)[ring[:-1] == ring[1:]]
-    # A box that touches the edge from within lies inside all the same: so it loses a millimetre.
+    # A box that touches the edge from within is still inside, so every box is shrunk by 1 mm.
     boxes = shapely.buffer(windows.geometry.to_numpy(), -_MILLIMETRE, join_style="mitre")
     near_edge, distance = shapely.STRtree(shapely.linestrings(sides)).query_nearest(
         boxes, max_distance=buffer + 1, return_distance=True, all_matches=False
     )
     kept = shapely.contains_xy(ice, shapely.get_coordinates(shapely.centroid(boxes)))
     kept[near_edge[0, distance < buffer + _MILLIMETRE / 2]] = False
-    logger.info("%d of %d windows lie on grounded ice", kept.sum(), len(windows))
+    logger.info("%d of %d windows are on grounded ice", kept.sum(), len(windows))
     return windows[kept]
 
 
 def grounded_ice(
     grounding_line: gpd.GeoDataFrame | str | os.PathLike[str],
 ) -> tuple[shapely.MultiPolygon, CRS]:
-    """Read the polygons of grounded ice as one, and their CRS.
+    """Return the polygons of grounded ice as one multipolygon, and their CRS.
 
     Raises
     ------
     MissingDataError
-        There is no such file.
+        The file does not exist.
     InvalidDataError
-        It holds no polygons, or polygons in degrees without a CRS.
+        It has no polygons, or polygons in degrees without a CRS.
     """
     name = "grounding line"
     if not isinstance(grounding_line, gpd.GeoDataFrame):
@@ -177,8 +185,8 @@ def grounded_ice(
     polygons = grounding_line.geometry.dropna()
     kinds = set(polygons.geom_type)
     if not kinds or kinds - {"Polygon", "MultiPolygon"}:
-        found = ", ".join(sorted(kinds)) or "nothing"
-        raise InvalidDataError(Fault(name, expected="polygons of the grounded ice", found=found))
+        names = ", ".join(sorted(kinds)) or "nothing"
+        raise InvalidDataError(Fault(name, expected="polygons of the grounded ice", found=names))
     crs = grounding_line.crs
     if crs is None and np.abs(polygons.total_bounds).max() <= 360:
         raise InvalidDataError(
@@ -186,8 +194,8 @@ def grounded_ice(
                 file=name,
                 field="crs",
                 expected="metres, or a coordinate reference system",
-                found="degrees and none",
-                remedy="state it, and reproject to that of the windows",
+                found="degrees without one",
+                remedy="state it, and reproject to the CRS of the windows",
             )
         )
     whole = shapely.union_all(shapely.make_valid(polygons.to_numpy()))
@@ -197,27 +205,28 @@ def grounded_ice(
 
 @functools.lru_cache(maxsize=1)
 def _gshhg() -> tuple[shapely.MultiPolygon, CRS]:
-    """Polygons of grounded ice of GSHHG, and EPSG:3031."""
-    import pygmt
+    """Return the polygons of grounded ice in GSHHG, and EPSG:3031."""
+    with required_extra("grid"):
+        import pygmt
 
     with tempfile.TemporaryDirectory() as folder, pygmt.clib.Session() as session:
         path = Path(folder, "edges")
         try:
-            # Level 1 alone (no lakes), of Antarctica the grounding line; as pairs of doubles.
+            # Only level 1 (no lakes), with the grounding line for Antarctica; as pairs of doubles.
             options = ["-R-180/180/-90/-60", "-Dh", "-A0/0/1+ag", "-W1", "-M", "-bo2d", "-Vq"]
             session.call_module("coast", [*options, f"->{path}"])
         except pygmt.exceptions.GMTCLibError as error:
             raise MissingDataError(
-                "GMT has no shorelines of high resolution: install gmt-gshhg-high (Debian) or"
+                "GMT has no high-resolution shorelines: install gmt-gshhg-high (Debian) or"
                 " gshhg-gmt (conda-forge)"
             ) from error
         records = np.fromfile(path, "<f8").reshape(-1, 2)
     starts = np.isnan(records).any(axis=1)
     to_metres = Transformer.from_crs("EPSG:4326", AREAS_CRS, always_xy=True)
     x, y = to_metres.transform(*records[~starts].T)
-    # GMT gives edges by bins of the map; they meet once rounded to a centimetre.
+    # GMT writes edges in pieces, one per bin of the map; their ends coincide to a centimetre.
     pieces = shapely.linestrings(np.round([x, y], 2).T, indices=(starts.cumsum() - 1)[~starts])
     polygons, _, _, crossed = shapely.polygonize_full(pieces)
-    # A ring that crosses itself by metres still tells inside from outside.
+    # A ring that crosses itself by a few metres still separates inside from outside.
     rings = [*shapely.get_parts(polygons), *map(shapely.Polygon, shapely.get_parts(crossed))]
     return shapely.MultiPolygon(rings), CRS(AREAS_CRS)

@@ -1,6 +1,6 @@
 """Split windows into training and validation, and write their footprints.
 
-Windows overlap, and neighbouring beds are alike, so whole blocks or whole surveys are held
+Windows overlap, and neighbouring beds are similar, so whole blocks or whole surveys are held
 out, with a buffer around them.
 """
 
@@ -16,7 +16,7 @@ import pandas as pd
 from pyproj import CRS
 
 from deepbedmap import files
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError, did_you_mean
 
 if TYPE_CHECKING:
     import os
@@ -36,33 +36,34 @@ def split(
     *,
     by: Literal["block", "survey"] = "block",
     block: float = 40_000,
-    validation: float = 0.2,
+    validation: float | list[str] = 0.2,
     buffer: float = 11_000,
     seed: int = 0,
 ) -> pd.Series[str]:
-    """Split windows into training and validation so that nothing leaks between neighbours.
+    """Split windows into training and validation without leakage between neighbours.
 
-    Windows overlap, and a bed is alike over kilometres, so a split window by window would put
+    Windows overlap, and a bed is correlated over kilometres, so a random split of windows would put
     near-copies on both sides. Here whole square blocks, or whole surveys, go to validation, and
     the other windows within ``buffer`` of them are dropped.
 
     Parameters
     ----------
     windows
-        Boxes, as from :func:`find_windows`; of one with ``by="survey"`` the column ``survey`` tells
-        from whose grid it is.
+        Boxes, as returned by :func:`find_windows`; ``by="survey"`` needs the column ``survey``,
+        the survey from whose grid a window was cut.
     by
-        What is held out: ``"block"``, or ``"survey"`` (instruments and processing differ between
+        Units to hold out: ``"block"``, or ``"survey"`` (instruments and processing differ between
         surveys, so this is the stricter test).
     block
-        Width of a block in metres; a window belongs to the block that its centre lies in.
+        Width of a block in metres; a window belongs to the block that contains its centre.
     validation
         Share of the windows to hold out, between 0 and 1: random blocks or surveys, at least one,
-        such as bring the share nearer to it.
+        are added where that brings the share nearer to this value.
+        With ``by="survey"`` also the names of the surveys to hold out.
     buffer
         Least distance, in metres, between any training and any validation window.
     seed
-        Of the random choice: the same windows and seed give the same split.
+        Seed of the random choice: the same windows and seed give the same split.
 
     Returns
     -------
@@ -72,17 +73,35 @@ def split(
     Raises
     ------
     InvalidDataError
-        No window is left to train on, or there is none to validate with; a window without a survey.
+        No window is left to train on or to validate with, a survey to hold out has no window,
+        or a window has no survey.
+    ValueError
+        A parameter is out of range, or ``by="survey"`` and there is no column ``survey``.
+
+    Examples
+    --------
+    >>> import geopandas as gpd, shapely
+    >>> west = 10_000.0 * np.arange(12)
+    >>> windows = gpd.GeoDataFrame(geometry=shapely.box(west, 0, west + 9000, 9000))
+    >>> split(windows, block=20_000, buffer=5000).value_counts().to_dict()
+    {'train': 8, 'validation': 2, 'dropped': 2}
     """
     if by not in ("block", "survey"):
-        raise ValueError(f'by must be "block" or "survey", not {by!r}')
-    if not 0 < validation < 1:
-        raise ValueError(f"validation must be between 0 and 1, not {validation}")
+        raise WrongCallError(f'by must be "block" or "survey", not {by!r}')
+    if isinstance(validation, list):
+        if by != "survey":
+            raise WrongCallError('surveys are held out by name only with by="survey"')
+    elif not 0 < validation < 1:
+        raise WrongCallError(f"validation must be between 0 and 1, not {validation}")
     if block <= 0 or buffer < 0:
-        raise ValueError(f"block {block} must be positive and buffer {buffer} not negative")
+        raise WrongCallError(f"block {block} must be positive and buffer {buffer} not negative")
     member = _surveys(windows) if by == "survey" else _blocks(windows, block)
-    chosen = _hold_out(np.bincount(member), validation, seed)
-    part = np.where(np.isin(member, chosen), "validation", "train").astype(object)
+    if isinstance(validation, list):
+        _require_surveys(validation, windows)
+        chosen = windows["survey"].isin(validation).to_numpy()
+    else:
+        chosen = np.isin(member, _hold_out(np.bincount(member), validation, seed))
+    part = np.where(chosen, "validation", "train").astype(object)
     held_out = windows.geometry[part == "validation"]
     near_held_out, _ = held_out.sindex.query(windows.geometry, predicate="dwithin", distance=buffer)
     part[np.setdiff1d(near_held_out, np.flatnonzero(part == "validation"))] = "dropped"
@@ -98,7 +117,7 @@ def split(
             replace(
                 fault,
                 expected="some windows to train on",
-                found=f"{fault.found} farther than {buffer:g} m from those held out",
+                found=f"{fault.found} further than {buffer:g} m from those held out",
                 remedy="use a smaller block, a smaller share, or more surveys",
             )
         )
@@ -106,7 +125,7 @@ def split(
 
 
 def _blocks(windows: gpd.GeoDataFrame, width: float) -> npt.NDArray[np.intp]:
-    """Number of the block that each window's centre lies in."""
+    """Return the number of the block that contains each window's centre."""
     edges = windows.bounds
     centres = edges[["minx", "miny"]].to_numpy() + edges[["maxx", "maxy"]].to_numpy()
     _, member = np.unique(np.floor(centres / 2 / width), axis=0, return_inverse=True)
@@ -114,9 +133,9 @@ def _blocks(windows: gpd.GeoDataFrame, width: float) -> npt.NDArray[np.intp]:
 
 
 def _surveys(windows: gpd.GeoDataFrame) -> npt.NDArray[np.intp]:
-    """Number of the survey that each window is from."""
+    """Return the number of the survey that each window is from."""
     if "survey" not in windows:
-        raise ValueError('by="survey" needs windows with a column survey')
+        raise WrongCallError('by="survey" needs windows with a column survey')
     member: npt.NDArray[np.intp] = pd.factorize(windows["survey"], sort=True)[0]
     if (member < 0).any():
         raise InvalidDataError(
@@ -131,8 +150,24 @@ def _surveys(windows: gpd.GeoDataFrame) -> npt.NDArray[np.intp]:
     return member
 
 
+def _require_surveys(names: list[str], windows: gpd.GeoDataFrame) -> None:
+    """Refuse a survey to hold out that has no window: misspelt, it would be trained on."""
+    surveys = sorted(windows["survey"].unique())
+    missing = [name for name in names if name not in surveys]
+    if missing:
+        raise InvalidDataError(
+            Fault(
+                file="windows",
+                field="survey",
+                expected=f"windows of {', '.join(missing)} to validate with",
+                found=f"windows of {', '.join(surveys) or 'no survey'}",
+                remedy=did_you_mean(missing[0], surveys),
+            )
+        )
+
+
 def _hold_out(counts: npt.NDArray[np.intp], share: float, seed: int) -> list[int]:
-    """Take units in random order where they bring the sum of their counts nearer to a share."""
+    """Choose units in random order if they bring the sum of their counts nearer to a share."""
     target, held, chosen = share * counts.sum(), 0, []
     for unit in np.random.default_rng(seed).permutation(counts.size):
         if abs(held + counts[unit] - target) < abs(held - target):
@@ -151,14 +186,19 @@ def write_footprints(
     windows
         Boxes with a CRS; their columns become properties.
     path
-        Of the file, which appears complete or not at all.
+        File to write, which appears complete or not at all.
     crs
         None: the windows' own CRS, which the file names as GIS programs expect (GeoJSON of 2008).
-        ``"EPSG:4326"``: degrees by RFC 7946, for maps on the web. Edges get a vertex every
-        kilometre, since a straight line in polar stereographic is a curve in degrees; boxes
-        across the date line are cut there, and one around the pole runs along it at latitude -90,
-        so that polygons are valid and no edge crosses the map. Vertices are rounded to 1e-7 degrees
-        (1 cm). Columns such as ``xmin`` stay in the windows' own CRS.
+        ``"EPSG:4326"``: degrees by RFC 7946, for web maps. Edges get a vertex every kilometre,
+        since a straight line in polar stereographic is a curve in degrees; boxes across the date
+        line are cut there, and one around the pole follows it at latitude -90, so that polygons are
+        valid and no edge crosses the map. Vertices are rounded to 1e-7 degrees (1 cm). Columns such
+        as ``xmin`` stay in the windows' own CRS.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
 
     Raises
     ------
@@ -180,11 +220,11 @@ def write_footprints(
         )
     degrees = crs is not None and CRS.from_user_input(crs) != windows.crs
     if degrees and CRS.from_user_input(crs) != CRS("EPSG:4326"):
-        raise ValueError(f"crs must be {windows.crs.to_string()} or EPSG:4326, not {crs}")
+        raise WrongCallError(f"crs must be {windows.crs.to_string()} or EPSG:4326, not {crs}")
     if degrees:
         windows = windows.set_geometry(windows.segmentize(_VERTEX_EVERY))
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.beside(path) as part:
-        # GDAL itself reprojects, cuts and orients what is written by RFC 7946.
+        # For RFC 7946 GDAL itself reprojects, cuts and orients the polygons.
         windows.to_file(part, driver="GeoJSON", layer=path.stem, RFC7946="YES" if degrees else "NO")
     return path

@@ -1,4 +1,4 @@
-"""Find the windows of several surveys together: selected, and split for training."""
+"""Find the windows of several surveys, select them and split them for training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import xarray as xr
 from pyproj import CRS
 
 from deepbedmap import rasters
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.tiles import selection
 from deepbedmap.tiles.inputs import PADDING
 from deepbedmap.tiles.selection import grounded
@@ -48,7 +48,7 @@ def find(
     grounding_buffer: float = 0,
     by: Literal["block", "survey"] | None = None,
     block: float = 40_000,
-    validation: float = 0.2,
+    validation: float | list[str] = 0.2,
     buffer: float = 11_000,
     seed: int = 0,
 ) -> gpd.GeoDataFrame:
@@ -57,9 +57,9 @@ def find(
     Parameters
     ----------
     grids
-        As in :func:`build`; of one cell size and CRS.
+        As in :func:`build`, with one cell size and CRS.
     inputs
-        Keep the windows that lie, with a margin of 1 km, within all of these; None: all windows.
+        Keep only windows that, with a margin of 1 km, are within all of these; None: all windows.
     by
         None: the windows are not split.
 
@@ -68,28 +68,31 @@ def find(
     Returns
     -------
     geopandas.GeoDataFrame
-        As of :func:`deepbedmap.tiles.find_windows`, with the column ``survey`` and, where they are
-        split, ``split``: ``"train"``, ``"validation"`` or ``"dropped"``.
+        As returned by :func:`deepbedmap.tiles.find_windows`, with the column ``survey`` and, if
+        they are split, ``split``: ``"train"``, ``"validation"`` or ``"dropped"``.
 
     Raises
     ------
     InvalidDataError
-        Grids differ in CRS or vertical datum; or windows are to be split, and none is left, or none
-        to train on, or none to validate with.
+        Grids differ in CRS or vertical datum; or windows are to be split, and none is left, none to
+        train on, or none to validate with.
+    ValueError
+        There is no grid, or a parameter is out of range.
     """
     beds = open_grids(grids)
     first = next(iter(beds.values()))
-    found = []
+    # A CRS read from CF's attributes has no EPSG code and is not equal to the same CRS with one.
+    crs = _canonical(rasters.require_crs(first))
+    parts = []
     for survey, bed in beds.items():
         require_like_grid(first, survey, bed)
-        found.append(find_windows(bed, size, step, coverage).assign(survey=survey))
-        # What CF's attributes describe has no code, and is not equal to what has.
-        found[-1] = found[-1].set_crs(_canonical(rasters.require_crs(first)), allow_override=True)
-    windows = pd.concat(found, ignore_index=True)
+        part = find_windows(bed, size, step, coverage).assign(survey=survey)
+        parts.append(part.set_crs(crs, allow_override=True))
+    windows = pd.concat(parts, ignore_index=True)
     left = {f"of {size} x {size} cells, a share of {coverage:g} with a bed": len(windows)}
     if inputs is not None:
         windows = windows[_inside(windows, inputs)]
-        left[f"{PADDING:g} m inside of every input"] = len(windows)
+        left[f"{PADDING:g} m inside every input"] = len(windows)
     areas = [exclude] if isinstance(exclude, str) else list(exclude)
     if areas:
         windows = selection.exclude(windows, areas, exclude_buffer)
@@ -103,14 +106,14 @@ def find(
             raise InvalidDataError(no_windows_fault(which))
     if by is None:
         return windows
-    part = split(windows, by=by, block=block, validation=validation, buffer=buffer, seed=seed)
-    return windows.assign(split=part.astype(object))
+    labels = split(windows, by=by, block=block, validation=validation, buffer=buffer, seed=seed)
+    return windows.assign(split=labels.astype(object))
 
 
 def open_grids(grids: Mapping[str, Grid]) -> dict[str, xr.DataArray]:
     """Return the bed grid of each survey, opened if it is a path; raise ValueError if none."""
     if not grids:
-        raise ValueError("the grid of at least one survey is needed")
+        raise WrongCallError("the grid of at least one survey is needed")
     return {
         str(survey): grid if isinstance(grid, xr.DataArray) else rasters.open_raster(grid)
         for survey, grid in grids.items()
@@ -124,20 +127,20 @@ def require_like_grid(like: xr.DataArray, survey: str, bed: xr.DataArray) -> Non
 
 
 def _canonical(crs: CRS) -> CRS:
-    """The CRS by its EPSG code, where it has one."""
+    """Return a CRS by its EPSG code, if it has one."""
     code = crs.to_epsg()
     return crs if code is None else CRS.from_epsg(code)
 
 
 def outlines_of(grounding_line: GroundingLine) -> gpd.GeoDataFrame | Path | None:
-    """Polygons of the grounded ice, or their file; None for GSHHG's."""
+    """Return the polygons of the grounded ice, or their file; None for those of GSHHG."""
     if isinstance(grounding_line, gpd.GeoDataFrame):
         return grounding_line
     return None if grounding_line in (None, "gshhg") else Path(grounding_line)
 
 
 def _inside(windows: gpd.GeoDataFrame, inputs: Inputs) -> npt.NDArray[np.bool_]:
-    """Which windows every input reaches far enough beyond."""
+    """Return which windows are within every input, with the margin that the network needs."""
     inside = np.ones(len(windows), bool)
     for raster in inputs.by_name.values():
         xmin, ymin, xmax, ymax = rasters.bounds_of(raster)
@@ -153,5 +156,5 @@ def no_windows_fault(which: str) -> Fault:
         "windows",
         expected=f"some {which}",
         found="none",
-        remedy="take more surveys, larger rasters, or less coverage",
+        remedy="use more surveys, larger rasters, or less coverage",
     )

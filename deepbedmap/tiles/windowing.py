@@ -10,6 +10,7 @@ import shapely
 import xarray as xr
 
 from deepbedmap import rasters
+from deepbedmap.errors import WrongCallError
 from deepbedmap.tiles.placement import (
     EDGES,
     bounds_text,
@@ -27,42 +28,41 @@ if TYPE_CHECKING:
 def find_windows(
     grid: xr.DataArray, size: int = 36, step: int = 3, coverage: float = 1.0
 ) -> gpd.GeoDataFrame:
-    """Windows of size x size cells in which a grid has values.
+    """Find the windows of size x size cells in which a grid has values.
 
     Parameters
     ----------
     grid
-        One band, ``(y, x)``, NaN where nothing was measured; y in either direction. One that is not
-        in memory, such as from :func:`deepbedmap.rasters.open_raster`, is read in stripes of rows,
-        each row once.
+        One band, ``(y, x)``, NaN where nothing was measured; y in either direction. A grid that is
+        not in memory, such as one from :func:`deepbedmap.rasters.open_raster`, is read in stripes
+        of rows, each row once.
     size
         Width and height of a window, in cells.
     step
         Cells from one window to the next, eastward and southward, starting at the grid's
-        north-west corner. Cells at the east and south that a whole window no longer reaches
-        are left over.
+        north-west corner. Cells in the east and south that do not fill a window are left out.
     coverage
         Share of a window's cells that must have a value, over 0 and up to 1.
 
     Returns
     -------
     geopandas.GeoDataFrame
-        One row a window, from the north-west, row by row: ``xmin, ymin, xmax, ymax`` (outer edges
+        One row per window, from the north-west, row by row: ``xmin, ymin, xmax, ymax`` (outer edges
         of its cells, in the units of the grid's CRS), ``coverage`` (share of cells with a value)
-        and ``geometry`` (the box); in the CRS of the grid, where it states one.
+        and ``geometry`` (the box); in the CRS of the grid, if it states one.
 
     Raises
     ------
     InvalidDataError
         The grid is rotated or irregular, or its cells are not square.
     ValueError
-        It has several bands; or size, step or coverage are impossible.
+        The grid has several bands, or size, step or coverage is out of range.
 
     Notes
     -----
     The values in all windows of a stripe are counted at once with an integral image (a summed-area
-    table; Crow 1984, doi 10.1145/800031.808600). Beside the windows this takes at most about 256
-    MB; more only where ``size`` rows, or a row of dask's chunks, do.
+    table; Crow 1984, doi 10.1145/800031.808600). In addition to the windows this takes at most
+    about 256 MB; more only where ``size`` rows, or a row of dask chunks, do.
 
     Examples
     --------
@@ -71,25 +71,28 @@ def find_windows(
     [[0.0, 0.0, 300.0, 300.0], [100.0, 0.0, 400.0, 300.0]]
     """
     if size < 1 or step < 1:
-        raise ValueError(f"size and step must be at least 1, not {size} and {step}")
+        raise WrongCallError(f"size and step must be at least 1, not {size} and {step}")
     if not 0 < coverage <= 1:
-        raise ValueError(f"coverage must be over 0 and at most 1, not {coverage}")
+        raise WrongCallError(f"coverage must be over 0 and at most 1, not {coverage}")
     xmin, _, _, ymax = rasters.bounds_of(grid)
     cell = rasters.resolution_of(grid)
     _require_one_band(grid)
     grid = rasters.north_up(grid)
-    rows = np.empty((0, grid.sizes["x"]), np.bool_)  # those that windows not yet counted begin in
-    first = ahead = 0  # number of the next row of windows; rows of the grid until it begins
-    found = []
+    rows = np.empty(
+        (0, grid.sizes["x"]), np.bool_
+    )  # rows of which some windows are not counted yet
+    first = ahead = 0  # number of the next row of windows; rows of the grid before its first
+    counted = []
     for stripe in row_stripes(grid):
         rows = np.concatenate([rows, _measured(grid[stripe])])
         ahead, rows = max(0, ahead - len(rows)), rows[ahead:]
         counts = _window_sums(_window_sums(rows, size, step).T, size, step).T
+        # The slack keeps a share such as 0.7 from demanding one cell more by rounding.
         row, column = np.nonzero(counts >= np.ceil(coverage * size**2 - 1e-9))
-        found.append((row + first, column, counts[row, column]))
+        counted.append((row + first, column, counts[row, column]))
         first += len(counts)
         ahead, rows = ahead + max(0, len(counts) * step - len(rows)), rows[len(counts) * step :]
-    row, column, count = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    row, column, count = (np.concatenate(parts) for parts in zip(*counted, strict=True))
     west, north = xmin + column * step * cell, ymax - row * step * cell
     east, south = west + size * cell, north - size * cell
     return gpd.GeoDataFrame(
@@ -101,18 +104,18 @@ def find_windows(
 
 def _require_one_band(grid: xr.DataArray) -> None:
     if grid.ndim != 2:
-        raise ValueError(f"expected one band, (y, x), found dimensions {grid.dims}")
+        raise WrongCallError(f"expected one band, (y, x), found dimensions {grid.dims}")
 
 
 def _measured(grid: xr.DataArray) -> npt.NDArray[np.bool_]:
-    """Which cells have a value; what is not in memory is read."""
+    """Return which cells have a value; a grid that is not in memory is read."""
     finite = xr.apply_ufunc(np.isfinite, grid.variable, dask="allowed")
     measured: npt.NDArray[np.bool_] = finite.to_numpy()
     return measured
 
 
 def _window_sums(values: npt.NDArray[np.generic], size: int, step: int) -> npt.NDArray[np.int32]:
-    """Sums of every step-th run of size values along the first axis."""
+    """Return the sums of every ``step``-th run of ``size`` values along the first axis."""
     total = np.zeros((values.shape[0] + 1, values.shape[1]), np.int32)
     np.cumsum(values, axis=0, dtype=np.int32, out=total[1:])
     difference: npt.NDArray[np.int32] = total[size::step] - total[:-size:step]
@@ -120,16 +123,16 @@ def _window_sums(values: npt.NDArray[np.generic], size: int, step: int) -> npt.N
 
 
 def masks(grid: xr.DataArray, windows: gpd.GeoDataFrame | npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Which cells of a grid have a value, in windows of one size.
+    """Return which cells of a grid have a value, in windows of one size.
 
-    With ``coverage`` below 1, :func:`find_windows` gives windows that a survey crosses without
+    With ``coverage`` below 1, :func:`find_windows` returns windows that a survey crosses without
     filling them; a loss counts the cells that are True here.
 
     Parameters
     ----------
     grid
-        One band, ``(y, x)``, NaN where nothing was measured; y in either direction. Of one that is
-        not in memory only what the windows need is read, those near each other together.
+        One band, ``(y, x)``, NaN where nothing was measured; y in either direction. From a grid
+        that is not in memory only the cells in windows are read, nearby windows together.
     windows
         Boxes, or bounds (n, 4), whose edges are edges of the grid's cells.
 
@@ -141,10 +144,10 @@ def masks(grid: xr.DataArray, windows: gpd.GeoDataFrame | npt.ArrayLike) -> npt.
     Raises
     ------
     InvalidDataError
-        A window reaches beyond the grid, or the two are in different CRSs; the grid is rotated or
+        A window extends beyond the grid, or the two have different CRSs; the grid is rotated or
         irregular, or its cells are not square.
     ValueError
-        The windows are of different sizes, or cut through cells.
+        The windows differ in size, or cut through cells.
 
     Examples
     --------
@@ -166,7 +169,7 @@ def masks(grid: xr.DataArray, windows: gpd.GeoDataFrame | npt.ArrayLike) -> npt.
     row, column = whole = np.rint(exact).astype(int)
     if np.abs(exact - whole).max() > 1e-6:
         number = int(np.abs(exact - whole).max(axis=0).argmax())
-        raise ValueError(
+        raise WrongCallError(
             f"window {number}, {bounds_text(boxes[number])}, cuts through cells of {name}"
         )
     grid = rasters.north_up(grid)

@@ -1,8 +1,8 @@
-"""Everything that can be checked without raw data or a network.
+"""Checks that require neither raw data nor a network connection.
 
 ``check`` takes files, folders or a whole repository (its registry, pipelines, schemas, catalogs
-and READMEs) and returns every fault, with its file and line. ``table_faults`` and
-``grid_faults`` check picks, windows and grids that are in memory; ``check_csv`` a text table.
+and READMEs) and returns every fault with its file and line. ``table_faults`` and ``grid_faults``
+check picks, windows and grids in memory; ``check_csv`` checks a text table.
 """
 
 from deepbedmap.faces import attach

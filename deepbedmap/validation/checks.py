@@ -1,4 +1,4 @@
-"""Checks of whole tables and grids, which the schemas of ``validation/`` name beside pandera's.
+"""Checks of whole tables and grids, which schemas in ``validation/`` use next to pandera's.
 
 Importing this module registers them with pandera.
 """
@@ -28,32 +28,32 @@ _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def within_antarctica(picks: pd.DataFrame, *, most: float) -> pd.Series[bool]:
-    """Tell which picks in EPSG:3031 are at most so many metres from the pole."""
+    """Return which picks in EPSG:3031 are at most ``most`` metres from the pole."""
     distance = pd.Series(np.hypot(picks["x"], picks["y"]), picks.index)
     crs = pyproj.CRS(picks.attrs.get("crs") or "EPSG:3031")
     return (distance <= most) | distance.isna() | (crs.to_epsg() != 3031)
 
 
 def bed_below_surface_by_thickness(points: pd.DataFrame, *, most: float) -> pd.Series[bool]:
-    """Tell which beds are at most so many metres from the surface less the thickness."""
+    """Return which beds are within ``most`` metres of the surface minus the thickness."""
     surface, thickness, bed = (points[name] for name in _HEIGHTS)
     return ~((surface - thickness - bed).abs() > most)
 
 
 def boxes_in_order(windows: pd.DataFrame) -> pd.Series[bool]:
-    """Tell which boxes have their western and southern edges before the others."""
+    """Return which boxes have xmin < xmax and ymin < ymax."""
     return (windows["xmin"] < windows["xmax"]) & (windows["ymin"] < windows["ymax"])
 
 
 def boxes_of_one_size(windows: pd.DataFrame) -> pd.Series[bool]:
-    """Tell which boxes are as wide and as high as the first one, to a millionth."""
+    """Return which boxes have the width and height of the first one, to one part in a million."""
     sizes = np.stack([windows["xmax"] - windows["xmin"], windows["ymax"] - windows["ymin"]], axis=1)
     alike = np.isclose(sizes, sizes[:1], rtol=1e-6, atol=0).all(axis=1)
     return pd.Series(alike, windows.index)
 
 
 def boxes_are_geometries(windows: pd.DataFrame) -> pd.Series[bool]:
-    """Tell which geometries are the boxes of their edges."""
+    """Return which geometries have the bounds that the columns of their edges state."""
     boxes = windows["geometry"].bounds.to_numpy()
     edges = windows[list(_EDGES)].to_numpy()
     return pd.Series(np.isclose(boxes, edges, rtol=1e-9, atol=1e-3).all(axis=1), windows.index)
@@ -69,11 +69,11 @@ ROWS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
         (boxes_are_geometries, ("geometry",)),
     )
 }
-"""Checks that say of each row whether it passes, and the columns that show why it does not."""
+"""Checks that return which rows pass, and the columns that show why a row fails."""
 
 
 def in_metres(picks: pd.DataFrame) -> str | None:
-    """Say how far picks reach where that looks like degrees."""
+    """Return the extent of picks if it looks like degrees."""
     crs = pyproj.CRS(picks.attrs.get("crs") or "EPSG:3031")
     x, y = picks["x"], picks["y"]
     if crs.is_geographic or not (x.abs().max() <= 360 and y.abs().max() <= 90):
@@ -82,7 +82,7 @@ def in_metres(picks: pd.DataFrame) -> str | None:
 
 
 def crs_in_metres(data: Any) -> str | None:
-    """Say which CRS windows or a grid have where its unit is not the metre."""
+    """Return the CRS of windows or a grid if its units are not metres."""
     crs = rasters.crs_of(data["z"]) if isinstance(data, xr.Dataset) else data.crs
     if crs is None:
         return "none"
@@ -90,7 +90,7 @@ def crs_in_metres(data: Any) -> str | None:
 
 
 def regular_axes(grid: xr.Dataset) -> str | None:
-    """Say what is wrong with a grid's coordinates x and y."""
+    """Return the fault of a grid's coordinates x and y, if there is one."""
     try:
         rasters.bounds_of(grid["z"])
     except InvalidDataError as error:
@@ -100,34 +100,34 @@ def regular_axes(grid: xr.Dataset) -> str | None:
 
 
 def units_stated(grid: xr.Dataset, *, known: list[str]) -> str | None:
-    """Say what a grid has as units where they are not known ones."""
-    return _unknown(grid, "units", known)
+    """Return the units of a grid if they are not among the known ones."""
+    return _unknown_attribute(grid, "units", known)
 
 
 def datum_stated(grid: xr.Dataset, *, known: list[str]) -> str | None:
-    """Say what a grid has as vertical datum where it is not a known one."""
-    return _unknown(grid, "vertical_datum", known)
+    """Return the vertical datum of a grid if it is not among the known ones."""
+    return _unknown_attribute(grid, "vertical_datum", known)
 
 
-def _unknown(grid: xr.Dataset, attribute: str, known: list[str]) -> str | None:
+def _unknown_attribute(grid: xr.Dataset, attribute: str, known: list[str]) -> str | None:
     value = grid["z"].attrs.get(attribute)
     return None if value in known else "none" if value is None else repr(value)
 
 
 def provenance_readable(grid: xr.Dataset) -> str | None:
-    """Say what a grid has as provenance where it is no mapping in JSON."""
+    """Return what a grid has as provenance if that is not a mapping in JSON."""
     text = grid["z"].attrs.get("provenance")
     if text is None:
         return "none"
     try:
         provenance = json.loads(text)
     except (TypeError, ValueError, RecursionError):
-        return "what is no JSON"
-    return None if isinstance(provenance, dict) else "no mapping"
+        return "text that is not JSON"
+    return None if isinstance(provenance, dict) else "JSON that is not a mapping"
 
 
 def elevations_between(grid: xr.Dataset, *, min_value: float, max_value: float) -> str | None:
-    """Say how far a grid's elevations reach where that is beyond what they can be."""
+    """Return the range of a grid's elevations if it exceeds the plausible range."""
     extremes = xr.Dataset({"least": grid["z"].min(), "most": grid["z"].max()}).compute()
     least, most = float(extremes["least"]), float(extremes["most"])
     if np.isnan(least):
@@ -147,7 +147,7 @@ WHOLE: dict[str, Callable[..., str | None]] = {
         elevations_between,
     )
 }
-"""Checks that say what is found where the whole does not pass, and None where it does."""
+"""Checks that return what a table or grid has instead if it fails, and None if it passes."""
 
 
 def _passes(check: Callable[..., str | None]) -> Callable[..., bool]:

@@ -1,7 +1,7 @@
-"""Everything that can be checked without raw data or a network, all at once.
+"""Check a repository, or single files, without raw data or a network connection.
 
-:func:`check` looks at a repository (its registry, pipelines, schemas, catalogs and READMEs) or at
-files of one's own, and returns every fault that it finds.
+:func:`check` checks a repository (its registry, pipelines, schemas, catalogs and READMEs) or a
+user's own files, and returns every fault.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KINDS = (
     "and z (.parquet, .csv), raw picks of CReSIS or Bedmap (.csv), a grid (.nc, .tif), windows "
     "(.geojson, .gpkg) or a folder of these"
 )
-"""What :func:`check` knows."""
+"""The kinds of files that :func:`check` recognises."""
 
 _REGISTRY = "data_list.yml"
 _BENCHMARKS = "benchmark.yml"
@@ -41,19 +41,19 @@ def check(paths: Paths | None = None, root: str | Path | None = None) -> list[Fa
     Parameters
     ----------
     paths
-        Files of any kind in :data:`KINDS`, told apart by their names and contents, and folders. A
-        folder with a ``data_list.yml`` is a repository; in any other one all that is of a known
-        kind is checked. None for the repository ``root``.
+        Files of any kind in :data:`KINDS`, distinguished by name and content, and folders. A
+        folder with a ``data_list.yml`` is a repository; in any other folder, all files of these
+        kinds are checked. None for the repository ``root``.
     root
-        A repository; None for the one that comes with the package. Of a repository, the registry,
-        all pipelines, schemas, catalogs and READMEs are checked, and that pipelines are where the
-        registry says and no others.
+        A repository; None for the one that comes with the package. The checks of a repository
+        cover the registry, all pipelines, schemas, catalogs and READMEs, and that its pipelines
+        are those listed in the registry.
 
     Returns
     -------
     list of Fault
-        By file, then by line; empty where all is well. What cannot be read is a fault too: nothing
-        is raised.
+        Sorted by file, then by line; empty if there are none. A file that cannot be read is a
+        fault too: no error is raised.
 
     Examples
     --------
@@ -64,12 +64,12 @@ def check(paths: Paths | None = None, root: str | Path | None = None) -> list[Fa
     [('pipeline[0].filename', None), ('pipeline[0].filenam', 'did you mean filename?')]
     """
     files = find_files(paths, root)
-    found = [fault for path, kind in files.items() for fault in _told(path, _CHECKS[kind])]
-    return sorted(dict.fromkeys(found), key=lambda fault: (fault.file, fault.line or 0))
+    faults = [fault for path, kind in files.items() for fault in _faults(path, _CHECKS[kind])]
+    return sorted(dict.fromkeys(faults), key=lambda fault: (fault.file, fault.line or 0))
 
 
 def find_files(paths: Paths | None = None, root: str | Path | None = None) -> dict[Path, str]:
-    """Find the files that :func:`check` looks at, and the kind of each.
+    """Find the files that :func:`check` checks, and the kind of each.
 
     Parameters
     ----------
@@ -105,15 +105,15 @@ def _files_of_folder(folder: Path) -> dict[Path, str]:
     files: dict[Path, str] = {}
     for path in sorted(folder.glob("[!.]*")):
         if path.is_dir():
-            if not path.is_symlink():  # it may lead back here
+            if not path.is_symlink():  # a link may point back here
                 files |= _files_of_folder(path)
-        elif (kind := _kind(path)) and (kind not in _SIGNS or _SIGNS[kind](path)):
+        elif (kind := _kind(path)) and (kind not in _IS_OURS or _IS_OURS[kind](path)):
             files[path] = kind
     return files
 
 
 def _kind(path: Path) -> str | None:
-    """Kind of a file by its name and content; None where it is of no known one."""
+    """Return the kind of a file by its name and content; None if it is unknown."""
     match path.suffix.lower():
         case ".yml" | ".yaml" | ".json":
             return _kind_of_text(path)
@@ -169,8 +169,8 @@ def _kind_of_csv(path: Path) -> str | None:
     return "picks" if {*first.strip().split(",")} >= {"x", "y", "z"} else None
 
 
-def _told(path: Path, check: Callable[[Path], Iterable[Fault]]) -> list[Fault]:
-    """Faults of a file; what keeps it from being read is one."""
+def _faults(path: Path, check: Callable[[Path], Iterable[Fault]]) -> list[Fault]:
+    """Return the faults of a file, including any that keeps it from being read."""
     try:
         return list(check(path))
     except InvalidDataError as error:
@@ -178,8 +178,8 @@ def _told(path: Path, check: Callable[[Path], Iterable[Fault]]) -> list[Fault]:
     except OSError as error:  # MissingDataError among them
         if not path.exists():
             return [Fault(str(path), expected="a file or a folder", found="nothing of this name")]
-        said = error.strerror or str(error)
-        return [Fault(str(path), expected="a file that can be read", found=said)]
+        reason = error.strerror or str(error)
+        return [Fault(str(path), expected="a file that can be read", found=reason)]
 
 
 def _as_fault(path: Path, fault: Fault | str) -> Fault:
@@ -187,22 +187,22 @@ def _as_fault(path: Path, fault: Fault | str) -> Fault:
 
 
 def _check_repository(path: Path) -> Iterator[Fault]:
-    """Tell the faults of a registry, and what in its repository does not agree with it."""
-    own = _told(path, _check_registry)
+    """Yield the faults of a registry, and the files of its repository that disagree with it."""
+    own = _faults(path, _check_registry)
     yield from own
     pipelines = sorted((path.parent / "highres").glob("*.json"))
-    named = _named_pipelines(path)
+    listed = _listed_pipelines(path)
     for pipeline in pipelines:
-        if named is not None and pipeline.name not in named:
+        if listed is not None and pipeline.name not in listed:
             yield Fault(
                 str(pipeline),
                 expected=f"a dataset in {path.name} that lists it among its pipelines",
                 found="none",
-                remedy="name it there, or remove it",
+                remedy="list it there, or remove it",
             )
-    # Only from a sound registry and sound pipelines can it be said what is written from them.
-    if not own and not any(_told(pipeline, _check_pipeline) for pipeline in pipelines):
-        yield from _told(path, _check_generated)
+    # Without a valid registry and valid pipelines, the generated files cannot be compared.
+    if not own and not any(_faults(pipeline, _check_pipeline) for pipeline in pipelines):
+        yield from _faults(path, _check_generated)
 
 
 def _check_generated(path: Path) -> Iterable[Fault]:
@@ -213,28 +213,28 @@ def _check_generated(path: Path) -> Iterable[Fault]:
 
 
 def _check_registry(path: Path) -> Iterator[Fault]:
-    yield from _told(path, _load_registry)
+    yield from _faults(path, _load_registry)
     folder = path.parent / "highres"
-    for name, fault in (_named_pipelines(path) or {}).items():
+    for name, fault in (_listed_pipelines(path) or {}).items():
         if folder.is_dir() and Path(name).name == name and not (folder / name).is_file():
             yield replace(fault, expected="a file in highres/", found=f"no {name}")
 
 
 def _load_registry(path: Path) -> Iterable[Fault]:
-    registries.load(path)
+    registries.check(path)
     return []
 
 
-def _named_pipelines(path: Path) -> dict[str, Fault] | None:
-    """Pipelines that a registry names, each with its place, whatever else is wrong with it.
+def _listed_pipelines(path: Path) -> dict[str, Fault] | None:
+    """Return the pipelines that a registry lists, each with its place, despite other faults.
 
-    None where it cannot be read.
+    None if the registry cannot be read.
     """
     try:
         document = schemas.load(path)
     except (InvalidDataError, OSError):
         return None
-    named: dict[str, Fault] = {}
+    listed: dict[str, Fault] = {}
     start: schemas.Place = () if isinstance(document.content, list) else ("datasets",)
     content = document.content
     for part in start:
@@ -243,8 +243,8 @@ def _named_pipelines(path: Path) -> dict[str, Fault] | None:
         pipelines = entry.get("pipelines") if isinstance(entry, dict) else None
         for number, name in enumerate(pipelines if isinstance(pipelines, list) else []):
             if isinstance(name, str):
-                named[name] = document.fault((*start, index, "pipelines", number))
-    return named
+                listed[name] = document.fault((*start, index, "pipelines", number))
+    return listed
 
 
 def _check_pipeline(path: Path) -> Iterable[Fault]:
@@ -304,10 +304,10 @@ def _open_grid(path: Path) -> xr.Dataset:
     import xarray as xr
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what they warn of is checked here
+        warnings.simplefilter("ignore")  # the checks report the same faults
         if path.suffix.lower() in (".nc", ".nc4"):
-            how = {"engine": "h5netcdf", "decode_coords": "all", "chunks": {}}
-            dataset: xr.Dataset = _opened(path, xr.open_dataset, path, **how)
+            options = {"engine": "h5netcdf", "decode_coords": "all", "chunks": {}}
+            dataset: xr.Dataset = _opened(path, xr.open_dataset, path, **options)
             return dataset
         bands = _opened(path, rioxarray.open_rasterio, path, mask_and_scale=True, chunks={})
     if bands.sizes.get("band") == 1:
@@ -316,23 +316,23 @@ def _open_grid(path: Path) -> xr.Dataset:
 
 
 def _opened(path: Path, reader: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """What a reader of some library gives; all that it may raise says that the file is at fault."""
+    """Return the result of a library's reader; any error of the reader is a fault of the file."""
     try:
         return reader(*arguments, **options)
     except FileNotFoundError:
         raise
     except Exception as error:
         name = path.suffix.lstrip(".")
-        said = str(error).partition("\n")[0]
-        fault = Fault(str(path), expected=f"a file in the format {name}", found=said)
+        reason = str(error).partition("\n")[0]
+        fault = Fault(str(path), expected=f"a file in the format {name}", found=reason)
         raise InvalidDataError(fault) from error
 
 
 def _has_z(path: Path) -> bool:
     try:
         with _open_grid(path) as grid:
-            ours = path.suffix.startswith(".nc") or "provenance" in grid["z"].attrs
-            return "z" in grid and ours
+            is_ours = path.suffix.startswith(".nc") or "provenance" in grid["z"].attrs
+            return "z" in grid and is_ours
     except InvalidDataError:
         return True
 
@@ -346,18 +346,18 @@ def _has_edges(path: Path) -> bool:
         return True
 
 
-_SIGNS = {"grid": _has_z, "windows": _has_edges}
-"""How a folder's files are told from others of the same format."""
+_IS_OURS = {"grid": _has_z, "windows": _has_edges}
+"""Tests that distinguish this project's files from others of the same format."""
 
 
 def _check_nothing(_: Path) -> Iterable[Fault]:
-    """What is written from the registry is compared where the registry is checked."""
+    """Check nothing: files generated from the registry are compared in its own check."""
     return []
 
 
 def _check_unknown(path: Path) -> Iterable[Fault]:
     if path.is_dir():
-        found = "a folder without any"
+        found = "a folder without any of these"
     else:
         path.open().close()
         found = f"a file named *{path.suffix}" if path.suffix else "a file without suffix"

@@ -31,42 +31,44 @@ if TYPE_CHECKING:
     Lines = Sequence[int] | npt.NDArray[np.intp] | None
 
 MOST_ALIKE = 20
-"""How many faults of one kind in one column are told one by one."""
+"""How many faults of one kind in one column are reported one by one."""
 
 
 def schema_faults(path: str | Path) -> list[Fault]:
-    """Return what is wrong with a schema file, in the order of its lines.
+    """Return the faults of a schema file, in the order of its lines.
 
-    A JSON Schema is held to Draft 2020-12; a pandera schema to ``table.schema.json``, since pandera
-    ignores keys and checks that it does not know.
+    A JSON Schema is checked against Draft 2020-12, a pandera schema against ``table.schema.json``,
+    because pandera ignores unknown keys and checks.
 
     Raises
     ------
-    MissingDataError, InvalidDataError
-        As :func:`load` does.
+    MissingDataError
+        The file does not exist.
+    InvalidDataError
+        The file cannot be read as YAML or JSON.
     """
     document = load(path)
     if document.path.suffix == ".json":
         return json_schema_faults(document)
-    return faults(document, "table") or list(_refused(document))
+    return faults(document, "table") or list(_rejected(document))
 
 
-def _refused(document: Document) -> Iterator[Fault]:
-    """Tell which parts of a well-formed schema pandera refuses, such as an empty range."""
+def _rejected(document: Document) -> Iterator[Fault]:
+    """Yield the parts of a well-formed schema that pandera rejects, such as an empty range."""
     for group in ("columns", "data_vars", "coords"):
         for name, part in document.content.get(group, {}).items():
             try:
                 _built({**document.content, group: {name: part}})
             except (TypeError, ValueError) as error:
-                yield document.fault((group, name), "what pandera takes", str(error))
+                yield document.fault((group, name), "what pandera accepts", str(error))
 
 
 @functools.cache
 def pandera_schema(name: str) -> Any:
     """Return the schema ``validation/<name>.yml`` as a ``DataFrameSchema`` or ``DatasetSchema``."""
     path = repository.root() / "validation" / f"{name}.yml"
-    if found := schema_faults(path):
-        raise InvalidDataError(*found)
+    if violations := schema_faults(path):
+        raise InvalidDataError(*violations)
     return _built(load(path).content)
 
 
@@ -75,7 +77,7 @@ def _built(content: dict[str, Any]) -> Any:
 
     from deepbedmap.validation import checks  # noqa: F401  (registers the checks that schemas name)
 
-    content = deepcopy(content)  # pandera takes options out of what it is given
+    content = deepcopy(content)  # pandera removes options from its argument
     if content["schema_type"] == "dataset":
         return xarray_io.deserialize_schema(content)
     return pandas_io.deserialize_schema(content)
@@ -84,26 +86,27 @@ def _built(content: dict[str, Any]) -> Any:
 def table_faults(
     table: pd.DataFrame, schema: str, path: str | Path, lines: Lines = None
 ) -> list[Fault]:
-    """Return what is wrong with a table: first its columns, then its rows in their order.
+    """Return the faults of a table: first of its columns, then of its rows in their order.
 
     Parameters
     ----------
     table
-        Any table. Of picks, ``attrs["crs"]`` is the coordinate reference system (EPSG:3031 where
-        it is not stated).
+        Any table. For picks, ``attrs["crs"]`` is the coordinate reference system (EPSG:3031 if
+        missing).
     schema
         ``"points"``, ``"raw_cresis"``, ``"raw_bedmap"`` or ``"tiles"``: the pandera schema
-        ``validation/<schema>.yml``. The ``description`` of a column says what was expected.
+        ``validation/<schema>.yml``. The ``description`` of a column is the expected value in
+        the message.
     path
-        Where the table comes from.
+        The file of the table, for the messages.
     lines
-        Line of each row in that file; None for a file without lines, whose rows are counted
-        from 0.
+        Line of each row in that file; None for a file without lines, for which the messages count
+        rows from 0.
 
     Returns
     -------
     list of Fault
-        At most :data:`MOST_ALIKE` of one kind in one column; one more counts those beyond.
+        At most :data:`MOST_ALIKE` of one kind in one column, and one that counts the others.
 
     Examples
     --------
@@ -118,18 +121,18 @@ def table_faults(
 
 
 def grid_faults(grid: xr.Dataset, path: str | Path) -> list[Fault]:
-    """Return what is wrong with a grid of bed elevation, by ``validation/grid.yml``.
+    """Return the faults of a grid of bed elevation, according to ``validation/grid.yml``.
 
     Parameters
     ----------
     grid
-        With the elevations as variable ``z``; read chunk by chunk where it is chunked.
+        Bed elevations (m) as variable ``z`` of shape (y, x); read chunk by chunk if it is chunked.
     path
-        Where it comes from.
+        The file of the grid, for the messages.
     """
     from pandera.config import ValidationDepth, config_context
 
-    # Without this, pandera does not look at the values of a grid that is chunked.
+    # Without this, pandera does not check the values of a chunked grid.
     with config_context(validation_depth=ValidationDepth.SCHEMA_AND_DATA):
         return _pandera_faults(grid, pandera_schema("grid"), path, None)
 
@@ -142,7 +145,7 @@ def row_faults(
     expected: str,
     found: Callable[[int], str],
 ) -> Iterator[Fault]:
-    """Tell faults of one kind in some rows of a column: the first ones, and how many are beyond."""
+    """Yield faults of one kind in some rows of a column: the first, then a count of the rest."""
     for row in rows[:MOST_ALIKE]:
         line, entry = (None, f"row {row}") if lines is None else (int(lines[row]), None)
         yield Fault(str(path), line, entry, field, expected, found(row))
@@ -162,20 +165,20 @@ def _pandera_faults(data: Any, schema: Any, path: str | Path, lines: Lines) -> l
     else:
         return []
     parts = getattr(schema, "columns", None) or {**schema.data_vars, **schema.coords}
-    # A check breaks where a column is missing or of another type, which is told anyway.
-    sound = [each for each in violations if each.reason_code.name != "CHECK_ERROR"]
-    told = (
+    # A check crashes if a column is missing or of another type, which is reported anyway.
+    completed = [each for each in violations if each.reason_code.name != "CHECK_ERROR"]
+    faults_of_data = (
         fault
-        for violation in sound or violations
+        for violation in completed or violations
         for fault in _faults_of_violation(violation, data, parts, path, lines)
     )
-    return sorted(dict.fromkeys(told), key=lambda fault: fault.line or 0)
+    return sorted(dict.fromkeys(faults_of_data), key=lambda fault: fault.line or 0)
 
 
 def _faults_of_violation(
     violation: Any, data: Any, parts: dict[str, Any], path: str | Path, lines: Lines
 ) -> Iterator[Fault]:
-    """Tell what pandera found: violation is its SchemaError, parts are columns or variables."""
+    """Yield the faults of one of pandera's SchemaErrors; parts are columns or variables."""
     from deepbedmap.validation import checks
 
     reason, cases, check = violation.reason_code.name, violation.failure_cases, violation.check
@@ -205,13 +208,13 @@ def _faults_of_violation(
             shown = [name] if part else [*checks.ROWS[check.name][1]]
             rows = sorted(set(cases["index"]))
             yield from row_faults(
-                path, rows, lines, name, str(expected), lambda row: _said_of_row(data, row, shown)
+                path, rows, lines, name, str(expected), lambda row: _row_summary(data, row, shown)
             )
             return
     yield Fault(str(path), None, None, name, expected, found, remedy)
 
 
-def _said_of_row(table: pd.DataFrame, row: int, columns: Sequence[str]) -> str:
+def _row_summary(table: pd.DataFrame, row: int, columns: Sequence[str]) -> str:
     values = []
     for name, value in table[[*columns]].iloc[row].items():
         text = f"{value:.9g}" if isinstance(value, float) else str(value)

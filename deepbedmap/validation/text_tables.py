@@ -1,4 +1,4 @@
-"""Tables as text, held to the schemas of ``validation/`` cell by cell."""
+"""Check text tables against the schemas in ``validation/``, cell by cell."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ _TRUTHS = {"True": True, "False": False, "true": True, "false": False}
 
 
 def check_csv(path: str | Path, schema: str) -> list[Fault]:
-    r"""Return what is wrong with comma-separated values, each fault with its line.
+    r"""Return the faults of a file of comma-separated values, each with its line.
 
     Parameters
     ----------
     path
-        A file in UTF-8: any number of lines that begin with ``#``, one line of header, then one
-        line a record. Which texts mark a missing value is in the schema's ``metadata``.
+        A file in UTF-8: any number of lines that begin with ``#``, one header line, then one line
+        per record. The schema's ``metadata`` lists the texts that mark missing values.
     schema
         ``"points"``, ``"raw_cresis"`` or ``"raw_bedmap"``.
 
     Returns
     -------
     list of Fault
-        By line; at most :data:`deepbedmap.validation.tables.MOST_ALIKE` of one kind in one column.
+        Sorted by line; at most :data:`deepbedmap.validation.tables.MOST_ALIKE` of one kind in one
+        column.
 
     Examples
     --------
@@ -54,7 +55,7 @@ def check_csv(path: str | Path, schema: str) -> list[Fault]:
     path = Path(path)
     text = schemas.read_text(path)
     comments = list(itertools.takewhile(lambda line: line.startswith("#"), io.StringIO(text)))
-    header = len(comments) + 1  # its line
+    header = len(comments) + 1  # line number
     start = sum(map(len, comments))
     names = [name.strip(' "') for name in text[start:].partition("\n")[0].strip().split(",")]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -69,7 +70,7 @@ def check_csv(path: str | Path, schema: str) -> list[Fault]:
     try:
         texts = csv.read_csv(
             pa.py_buffer(text.encode()),
-            # With several threads, rows do not know their numbers.
+            # With several threads, pyarrow does not number the rows.
             csv.ReadOptions(column_names=names, skip_rows=header, use_threads=False),
             csv.ParseOptions(invalid_row_handler=skip, ignore_empty_lines=False),
             csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
@@ -92,7 +93,7 @@ def check_csv(path: str | Path, schema: str) -> list[Fault]:
 def _check(
     texts: pa.Table, lines: npt.NDArray[np.intp], schema: str, path: Path, faults: list[Fault]
 ) -> list[Fault]:
-    """Faults of the cells, after those of the lines."""
+    """Return the faults of the lines and of the cells."""
     rules = pandera_schema(schema)
     missing = (rules.metadata or {}).get("missing", [])
     marks = pa.array([str(mark) for mark in missing], pa.string())
@@ -110,30 +111,30 @@ def _check(
             lines,
             name,
             part.description if part else "",
-            _said(column),
+            _cell_text(column),
         )
-    told = {(fault.line, fault.field) for fault in faults}
+    reported = {(fault.line, fault.field) for fault in faults}
     table = pd.DataFrame(columns)[~empty]
     if table.empty and schema != "points":
         faults.append(Fault(str(path), expected="at least one record", found="none"))
     faults += (
         fault
         for fault in table_faults(table, schema, path, lines[~empty])
-        if fault.line is None or (fault.line, fault.field) not in told
+        if fault.line is None or (fault.line, fault.field) not in reported
     )
     return sorted(faults, key=lambda fault: fault.line or 0)
 
 
-def _said(column: pa.ChunkedArray) -> Callable[[int], str]:
+def _cell_text(column: pa.ChunkedArray) -> Callable[[int], str]:
     return lambda row: repr(column[row].as_py())
 
 
 def _converted(
     column: pa.ChunkedArray, dtype: str, missing: list[str | float]
 ) -> tuple[pd.Series[Any], npt.NDArray[np.bool_]]:
-    """Values of a column of text, and which of them cannot be read as what they should be."""
+    """Convert a column of text to a type; also return which values cannot be converted."""
     texts = column.to_pandas()
-    known = texts.notna().to_numpy()
+    present = texts.notna().to_numpy()
     values: pd.Series[Any]
     if dtype in ("float64", "Int8", "Int64"):
         is_number = pc.match_substring_regex(column, _NUMBER)
@@ -151,5 +152,5 @@ def _converted(
         values = pd.to_datetime(texts, errors="coerce", format="ISO8601")
         readable = values.notna().to_numpy()
     else:
-        values, readable = texts.astype("category" if dtype == "category" else "str"), known
-    return values, known & ~readable
+        values, readable = texts.astype("category" if dtype == "category" else "str"), present
+    return values, present & ~readable

@@ -117,10 +117,9 @@ def test_the_largest_box_is_for_an_hour_alone():
 def test_a_continent_that_is_killed_while_gridding_goes_on_to_the_same_grid(tmp_path):
     path = tmp_path / "continent.json"
     data = tmp_path / "data"
-    done = run(
-        "continent.py", "--folder", data, "--picks", 4000, "--kill-after", 0.3, "--json", path
-    )
-    figures = json.loads(path.read_text())
+    sizes = ("--picks", 4000, "--kill-after", 0.3)
+    done = run("continent_dem.py", "--folder", data, "--only", "picks", *sizes, "--json", path)
+    figures = json.loads(path.read_text())["picks"]
     assert figures["uninterrupted"]["picks"] == 4000
     assert figures["interrupted"]["same"]
     assert "the same file" in done.stdout

@@ -82,6 +82,21 @@ def test_help_answers_without_loading_what_computes():
     assert time.perf_counter() - start < 30
 
 
+@pytest.mark.parametrize("words", [["list"], ["search", "rutford"], ["show", "King2016Rutford"]])
+def test_datasets_are_listed_without_loading_what_computes(words):
+    code = (
+        f"import sys; sys.argv = ['deepbedmap', *{words}]\n"
+        "from deepbedmap.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'pandas', 'pyarrow', 'rasterio', 'torch'} & sys.modules.keys()\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert "King2016Rutford" in run.stdout
+
+
 def test_an_unknown_option_is_the_call_s_fault(call):
     assert call("list", "--colour", "red")[0] == 2
 

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from support.places import EAST, PLACE, WEST, inputs_of, raster, slope
 
 from deepbedmap import catalog, cli, demo, download, progress, rasters, registry, repository, tiles
-from deepbedmap.cli import learning
 from deepbedmap.model import checkpoints
+from deepbedmap.model.training import from_files
 
 RUN = "from deepbedmap.cli import main; main()"
 
@@ -124,7 +124,7 @@ def test_stopped_by_ctrl_c_and_by_sigkill_it_goes_on_to_the_same_bits(
         patch.setattr(progress, "steps", pressing)
         code, told, err = call(*command)
     assert (code, told) == (130, "")
-    assert f"interrupted: the state is kept in {out}/last.safetensors; --resume goes on" in err
+    assert f"interrupted: the state is kept in {out}/last.safetensors; resume with --resume" in err
     killed = subprocess.Popen(
         [sys.executable, "-c", RUN, "train", training_set, "--out", out, "--resume"],
         env=os.environ | {"OMP_NUM_THREADS": "1"},  # as here: sums depend on it
@@ -203,7 +203,7 @@ def test_epochs_shorten_the_later_phase_first(tmp_path) -> None:
     settings = tmp_path / "both.toml"
     settings.write_text(TINY.replace("= 12", "= 1\nadversarial_epochs = 5"))
     for epochs, phases in ((1, [1, 0]), (3, [1, 2])):
-        schedule = learning._settings(str(settings), epochs, None).schedule
+        schedule = from_files.settings_of(settings, epochs).schedule
         assert [schedule.pretraining_epochs, schedule.adversarial_epochs] == phases
 
 

@@ -10,7 +10,6 @@ import pytest
 from support.places import EAST, PLACE, WEST, inputs_of, raster, slope
 
 from deepbedmap import rasters, tiles
-from deepbedmap.model import training
 from deepbedmap.model.training import fitting
 from deepbedmap.model.training.configuration import load
 
@@ -94,9 +93,9 @@ def test_ctrl_c_keeps_the_trial_and_the_same_command_goes_on(
 
             return fit(*arguments, progress=told, **options)
 
-        patch.setattr(training, "fit", pressed)
+        patch.setattr(fitting, "fit", pressed)
         code, _, err = call(*command(place, tmp_path, "--trials", 1))
-    assert (code, err.splitlines()[-1]) == (130, "interrupted: the same command goes on")
+    assert (code, err.splitlines()[-1]) == (130, "interrupted: the same command resumes it")
     assert (tmp_path / "trials" / "0000" / "last.safetensors").exists()
     code, told, err = call(*command(place, tmp_path, "--trials", 1, "--json"))
     assert code == 0, err

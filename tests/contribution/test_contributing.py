@@ -98,8 +98,8 @@ def new(monkeypatch, capsys, root):
             main()
         except SystemExit as end:
             code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return run
 
@@ -269,7 +269,7 @@ def change(**changes):
 
 
 @pytest.mark.parametrize(
-    ("name", "citekey", "fields", "said"),
+    ("name", "citekey", "fields", "message"),
     [
         ("picks.csv", "old2001survey", KNOWN, "--supersedes Old2001Survey"),
         ("OLD.csv", "New2024", KNOWN, "rename the file, for example OLD_New2024.csv"),
@@ -278,7 +278,12 @@ def change(**changes):
         ("picks[1].csv", "New2024", KNOWN, "a file name of letters"),
         ("picks", "New2024", KNOWN, "a suffix"),
         ("picks.csv", "../New", KNOWN, "citekey"),
-        ("picks.csv", "New2024", change(licence="Free"), "licence: 'Free' is no SPDX identifier"),
+        (
+            "picks.csv",
+            "New2024",
+            change(licence="Free"),
+            "licence: expected an SPDX identifier such as CC-BY-4.0, found 'Free'",
+        ),
         ("picks.csv", "New2024", change(vertical_datum="geoid"), "datum"),
         ("picks.csv", "New2024", change(doi="doi.org/1"), "doi"),
         ("picks.csv", "New2024", change(survey_type="swimming"), "survey_type"),
@@ -287,10 +292,10 @@ def change(**changes):
         ("picks.csv", "New2024", change(url="gopher://x/y"), "a URL"),
     ],
 )
-def test_what_is_refused_leaves_every_file_as_it_was(root, sample, name, citekey, fields, said):
+def test_what_is_refused_leaves_every_file_as_it_was(root, sample, name, citekey, fields, message):
     raw = sample(name=name)
     before = contents(root)
-    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         contribute(inspect(raw), citekey, **fields, root=root)
     assert str(caught.value).count("\n") == 0
     assert "deepbedmap-" not in str(caught.value)  # no name of a folder for trying
@@ -298,7 +303,7 @@ def test_what_is_refused_leaves_every_file_as_it_was(root, sample, name, citekey
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (TEXT + "-80,-75,south\n", r"picks\.csv, line 92, field Z"),
         (TEXT + "-80,-75\n", r"picks\.csv, line 92"),
@@ -307,9 +312,9 @@ def test_what_is_refused_leaves_every_file_as_it_was(root, sample, name, citekey
         ("lon,lat,bed_elevation\n" + "-80,-75,-9999\n" * 9, "no picks"),
     ],
 )
-def test_records_that_give_no_picks_are_refused_with_their_place(root, sample, text, said):
+def test_records_that_give_no_picks_are_refused_with_their_place(root, sample, text, message):
     before = contents(root)
-    with pytest.raises(InvalidDataError, match=said):
+    with pytest.raises(InvalidDataError, match=message):
         contribute(inspect(sample(text)), "New2024Survey", **KNOWN, root=root)
     assert contents(root) == before
 
@@ -343,7 +348,7 @@ def test_a_name_that_another_pipeline_reads_too_is_warned_of(root, sample, caplo
     OLDER = json.dumps(OLD).replace("old.csv", "pic*.csv")
     (root / "highres" / "old.json").write_text(OLDER)
     contribute(inspect(sample()), "New2024Survey", **KNOWN, root=root)
-    assert "picks.csv would be read by old.json too" in caplog.text
+    assert "picks.csv would also be read by old.json" in caplog.text
 
 
 def test_an_installed_package_is_no_place_to_contribute_to(sample, tmp_path, monkeypatch):
@@ -407,7 +412,7 @@ def test_a_terminal_is_asked_for_what_no_flag_tells(new, root, sample):
         "New2024Survey", "--sample", sample(text), answers="\n".join([*answers, ""])
     )
     assert code == 0, err
-    assert "no SPDX identifier" in out + err
+    assert "licence: expected an SPDX identifier" in out + err
     dataset = registry.load(root)["New2024Survey"]
     assert (dataset.licence, dataset.vertical_datum) == ("CC0-1.0", "EIGEN-GL04C")
     assert (dataset.year, dataset.location, dataset.doi_dataset) == (2024, None, "10.1234/abc")

@@ -29,10 +29,10 @@ def text_of(rows, separator=",", header="lon,lat,bed_elevation", end="\n"):
 def look(tmp_path):
     """Write a sample and look at it."""
 
-    def write(content, name="survey.csv", **told):
+    def write(content, name="survey.csv", **stated):
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return inspect(path, **told)
+        return inspect(path, **stated)
 
     return write
 
@@ -170,7 +170,7 @@ def test_missing_marks_that_are_told_are_not_guessed(look, read):
 
 @pytest.mark.parametrize("word", ["NA", "null", "-"])
 def test_a_word_that_no_pipeline_reads_as_missing_is_refused_with_what_to_do(look, word):
-    with pytest.raises(InvalidDataError, match=r"field bed_elevation: .*write nan"):
+    with pytest.raises(InvalidDataError, match=r"field bed_elevation: .*replace them with nan"):
         look(text_of([*LON_LAT_BED, (-80, -75, word)]))
 
 
@@ -272,11 +272,11 @@ def test_columns_that_are_told_are_taken(look, read):
     sample = look(text, x="c", y="b", z="a")
     np.testing.assert_array_equal(read(sample)[["x", "y", "z"]], METRES_BED)
     assert not guessed(sample, "x and y are b")
-    with pytest.raises(ValueError, match="no column 'Latitude'; there are a, b, c, d"):
+    with pytest.raises(ValueError, match="no column 'Latitude'; its columns are a, b, c, d"):
         look(text, y="Latitude")
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="expected z, or surface and thickness, found both"):
         look(text, z="a", surface="d")
-    with pytest.raises(ValueError, match="a column of its own"):
+    with pytest.raises(ValueError, match="x, y: each must be a different column"):
         look(text, x="a", y="a")
 
 
@@ -302,7 +302,7 @@ def test_a_quality_that_is_no_code_is_left_out(look, read):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "an empty file"),
         (b"  \n\n \n", "an empty file"),
@@ -312,14 +312,14 @@ def test_a_quality_that_is_no_code_is_left_out(look, read):
         (b"lon,lat,bed\n", "a header and no record"),
         (b"The quick brown fox.\n" * 20, "no line with numbers"),
         (b"bed\n" + b"12.5\n" * 20, "one column"),
-        (b"x,y\n" + b"12.5,3\n" * 20, "two fields a line"),
+        (b"x,y\n" + b"12.5,3\n" * 20, "two fields per line"),
         (b"lon;lat;bed\n" + b"-80,5;-75,25;100,5\n" * 20, "decimal commas"),
         (b"x,y,z\n" + b'"-80.5","-75",12,4\n' * 20, "quotation marks"),
         (b"lon,lat,bed,place\n" + b"-80,-75,12,K\xf6nig\n" * 20, "another encoding"),
     ],
 )
-def test_what_is_no_survey_is_one_clear_line(look, content, said):
-    with pytest.raises(InvalidDataError, match=said) as caught:
+def test_what_is_no_survey_is_one_clear_line(look, content, message):
+    with pytest.raises(InvalidDataError, match=message) as caught:
         look(content)
     assert "\n" not in str(caught.value)
     assert "survey.csv" in str(caught.value)
@@ -352,9 +352,9 @@ def test_the_columns_of_cresis_give_the_pipeline_of_cresis(shared_data):
 
 
 def test_a_choice_that_is_none_is_refused(look):
-    for told in ({"units": "feet"}, {"xy_units": "miles"}, {"crs": "EPSG:1"}, {"down": "up"}):
-        with pytest.raises(ValueError, match=next(iter(told))):
-            look(text_of(LON_LAT_BED), **told)
+    for stated in ({"units": "feet"}, {"xy_units": "miles"}, {"crs": "EPSG:1"}, {"down": "up"}):
+        with pytest.raises(ValueError, match=next(iter(stated))):
+            look(text_of(LON_LAT_BED), **stated)
 
 
 FIELDS = ["-80.5", "-75", "0", "-9999", "nan", "*", "NA", "1e300", "-1e-300", "360", "x", "#",
@@ -371,7 +371,7 @@ FIELDS = ["-80.5", "-75", "0", "-9999", "nan", "*", "NA", "1e300", "-1e-300", "3
     heading=st.sampled_from(
         ["", "lon,lat,bed\n", "x;y;depth\n", "# a b c\n\n", "LAT LON z surf h\n"]
     ),
-    told=st.fixed_dictionaries(
+    stated=st.fixed_dictionaries(
         {},
         optional={
             "x": st.sampled_from(["lon", "column1", "a"]),
@@ -381,21 +381,21 @@ FIELDS = ["-80.5", "-75", "0", "-9999", "nan", "*", "NA", "1e300", "-1e-300", "3
     ),
 )
 def test_whatever_the_file_says_there_is_a_sample_or_one_line(
-    tmp_path_factory, rows, separator, heading, told
+    tmp_path_factory, rows, separator, heading, stated
 ):
     path = tmp_path_factory.getbasetemp() / "odd.txt"
     path.write_text(heading + "\n".join(map(separator.join, rows)) + "\n")
     try:
-        sample = inspect(path, **told)
+        sample = inspect(path, **stated)
     except ValueError as error:
-        said = str(error)
+        message = str(error)
     else:
-        said = "; ".join(sample.findings)
+        message = "; ".join(sample.findings)
         if not sample.questions:
             recipe = path.with_suffix(".json")
             recipe.write_text(json.dumps(sample.pipeline()))
             with contextlib.suppress(InvalidDataError):  # the records; never the pipeline
                 read_points(recipe)
             assert validation.check(recipe) == []
-    assert said
-    assert "\n" not in said
+    assert message
+    assert "\n" not in message

@@ -1,4 +1,4 @@
-"""The demo from end to end, with small glaciers and few steps."""
+"""The demo from end to end, with small glaciers and one epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 import shapely
 
 from deepbedmap import demo, points, rasters, registry, tiles
-from deepbedmap.demo import stages
 from deepbedmap.evaluation import Scores, evaluate
 from deepbedmap.model import checkpoints
 from deepbedmap.model.networks import FlowAlignedGenerator
@@ -26,10 +25,10 @@ def run(tmp_path_factory):
     scores = demo.run(
         out,
         seed=3,
-        steps=10,
+        epochs=1,
         configuration=SMALL,
         report=told.append,
-        advance=lambda step, _: steps.append(step),
+        progress=lambda step, *_: steps.append(step),
     )
     return out, scores, told, steps
 
@@ -56,7 +55,7 @@ def test_scores_are_written_for_each_method(run):
         assert set(written[method]) == names
         assert written[method]["picks"] == written["model"]["picks"] > 100
         assert 0 < written[method]["rmse"] < 1_000
-    assert (written["seed"], written["steps"]) == (3, 10)
+    assert (written["seed"], written["steps"]) == (3, 4)
 
 
 def test_the_report_shows_the_scores_and_figures_of_the_run(run):
@@ -90,7 +89,8 @@ def test_the_checkpoint_says_what_made_it(run):
     checkpoint = checkpoints.load(out / "checkpoint.safetensors")
     assert isinstance(checkpoint.network, FlowAlignedGenerator)
     assert checkpoint.metadata["seed"] == 3
-    assert checkpoint.metadata["metrics"]["step"] == 10
+    assert checkpoint.metadata["metrics"][-1]["step"] == 4
+    assert checkpoint.metadata["training_set"]["split"]["validation"] == ["MadeUp5"]
     sources = checkpoint.metadata["sources"]
     trained_on = {source["citekey"] for source in sources if source["role"] == "training"}
     assert trained_on == {"MadeUp1", "MadeUp2", "MadeUp3", "MadeUp4"}
@@ -112,36 +112,32 @@ def test_the_bed_cites_its_inputs_and_the_surveys_behind_its_checkpoint(run):
 def test_progress_is_told(run):
     _, _, told, steps = run
     assert len(told) == 8
-    assert steps == list(range(1, 11))
+    assert steps == [1, 2, 3, 4]
 
 
-def test_tiles_of_different_parts_and_test_picks_lie_11_km_apart(tmp_path, monkeypatch):
-    surveyed = demo.prepare(tmp_path, 4, SMALL)
-    taken: list = []
-    original = tiles.cut_inputs
-
-    def spy(windows, inputs):
-        taken.append(windows)
-        return original(windows, inputs)
-
-    monkeypatch.setattr(stages, "cut_inputs", spy)
-    demo.cut_parts(surveyed)
-    roles = [survey.role for survey in demo.SURVEYS if survey.role != "test"]
+def test_tiles_of_different_parts_and_test_picks_lie_11_km_apart(tmp_path):
+    surveyed = demo.prepare(tmp_path / "repository", 4, SMALL)
+    dataset = tiles.open_training_set(demo.build_tiles(surveyed, tmp_path / "tiles.zarr", step=6))
+    edges = [dataset[name].to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")]
+    windows = shapely.box(*edges)
     boxes = {
-        role: shapely.union_all(
-            [w.union_all() for w, r in zip(taken, roles, strict=True) if r == role and len(w)]
-        )
-        for role in set(roles)
+        part: shapely.union_all(windows[dataset["split"] == part])
+        for part in ("train", "validation")
     }
+    assert set(dataset["survey"].to_numpy()[dataset["split"] == "validation"]) == {"MadeUp5"}
+    assert boxes["train"].distance(boxes["validation"]) >= demo.BUFFER
     test = shapely.MultiPoint(surveyed.picks[demo.TEST][["x", "y"]].to_numpy())
-    assert boxes["training"].distance(boxes["validation"]) >= demo.BUFFER
     assert min(box.distance(test) for box in boxes.values()) >= demo.BUFFER
 
 
 def test_windows_near_the_test_survey_are_not_trained_on(tmp_path):
-    surveyed = demo.prepare(tmp_path, 4, SMALL)
-    far = demo.cut_parts(surveyed)
+    surveyed = demo.prepare(tmp_path / "repository", 4, SMALL)
+
+    def count(path):
+        split = tiles.open_training_set(demo.build_tiles(surveyed, path))["split"]
+        return int((split == "train").sum())
+
+    far = count(tmp_path / "far.zarr")
     # Lay the test survey over the first training glacier: none of its windows may be used.
     surveyed.picks[demo.TEST] = surveyed.picks["MadeUp1"]
-    near = demo.cut_parts(surveyed)
-    assert len(near["training"]) < len(far["training"])
+    assert count(tmp_path / "near.zarr") < far

@@ -14,6 +14,7 @@ from support.servers import Exchange, Server, fine, redirect
 
 from deepbedmap.download import earthdata
 from deepbedmap.errors import DownloadError, MissingDataError
+from deepbedmap.extras import MissingExtraError
 
 PASSWORD = "correct horse"  # noqa: S105
 HEADER = "Bearer abc.def"
@@ -183,7 +184,7 @@ def test_at_a_terminal_a_person_is_asked_at_last(install, monkeypatch):
 
 def test_without_the_package_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "earthaccess", None)
-    with pytest.raises(MissingDataError, match=r"pip install 'deepbedmap\[earthdata\]'$"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'deepbedmap\[earthdata\]'$"):
         earthdata.session()
 
 

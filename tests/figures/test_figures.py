@@ -84,7 +84,7 @@ def test_a_level_bed_and_a_single_row_are_drawn(tmp_path, values, shape):
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (lambda p: compare([Panel("", bed(np.full((4, 4), np.nan)))], p), "finite"),
         (lambda p: figures.continent(bed([[1.0]]), p), "several cells"),
@@ -99,8 +99,8 @@ def test_a_level_bed_and_a_single_row_are_drawn(tmp_path, values, shape):
         (lambda p: figures.training_curves("nothing.jsonl", p), "deepbedmap train"),
     ],
 )
-def test_what_cannot_be_drawn_is_told_in_a_line_and_leaves_nothing(tmp_path, call, told):
-    with pytest.raises(DeepBedMapError, match=told) as caught:
+def test_what_cannot_be_drawn_is_told_in_a_line_and_leaves_nothing(tmp_path, call, message):
+    with pytest.raises(DeepBedMapError, match=message) as caught:
         call(tmp_path / "figure.png")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -193,7 +193,7 @@ def test_gmt_says_nothing(capfd):
 
 
 @pytest.mark.parametrize(
-    ("points", "said"),
+    ("points", "message"),
     [
         (picks([0, 1, 2], [0, 1, 2], [0, 1, 2]), "expected at least 4 points, found 3"),
         (picks([0, 9, 0, 9], [0, 0, 9, np.nan], [0] * 4), "row 3, field y: .*found nan"),
@@ -201,16 +201,16 @@ def test_gmt_says_nothing(capfd):
         (picks([7] * 5, [8] * 5, range(5)), "span an area, found all 5 at x = 7, y = 8"),
     ],
 )
-def test_unusable_points_are_refused_in_one_line(points, said):
+def test_unusable_points_are_refused_in_one_line(points, message):
     points.attrs["sources"] = [{"pipeline": "survey.json", "file": "a.csv", "sha256": None}]
-    with pytest.raises(InvalidDataError, match=rf"^survey\.json.*{said}") as caught:
+    with pytest.raises(InvalidDataError, match=rf"^survey\.json.*{message}") as caught:
         grids.grid_points(points)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("region", [None, (-1e6, -1e6, 1e6, 1e6)])
 @pytest.mark.parametrize(
-    ("x", "crs", "said"),
+    ("x", "crs", "message"),
     [
         (1.0, None, "no x beyond 360 and no y beyond 90, as in degrees"),
         (1.0, "EPSG:4326", r"degrees \(EPSG:4326\)"),
@@ -218,10 +218,10 @@ def test_unusable_points_are_refused_in_one_line(points, said):
     ],
 )
 @pytest.mark.parametrize("method", ["band", "gmt"])
-def test_degrees_are_refused(x, crs, said, region, method):
+def test_degrees_are_refused(x, crs, message, region, method):
     points = picks(x * np.array([-75.0, -74, -73, -72]), [-80, -79.5, -81, -82], [1, 2, 3, 4])
     points.attrs["crs"] = crs
-    with pytest.raises(InvalidDataError, match=f"x and y in metres, found {said}"):
+    with pytest.raises(InvalidDataError, match=f"x and y in metres, found {message}"):
         grids.grid_points(points, region=region, method=method)
 
 
@@ -274,9 +274,9 @@ def test_both_methods_keep_the_same_cells_and_say_which_they_are(bed_79n):
     band, gmt = (grids.grid_points(bed_79n, method=method) for method in ("band", "gmt"))
     np.testing.assert_array_equal(np.isnan(band), np.isnan(gmt))
     assert root_mean_square((band - gmt).to_numpy()) < 2
-    said = [json.loads(grid.attrs["provenance"])["method"] for grid in (band, gmt)]
-    assert "around" in said[0]
-    assert "GMT" in said[1]
+    methods = [json.loads(grid.attrs["provenance"])["method"] for grid in (band, gmt)]
+    assert "around" in methods[0]
+    assert "GMT" in methods[1]
 
 
 def test_an_unknown_method_is_a_wrong_call():

@@ -261,7 +261,7 @@ def test_two_runs_do_not_write_one_file(survey, tmp_path):
         ({"side": 0}, "side 0 must be"),
         ({"side": 700}, "side 700 must be a multiple of 512"),
         ({"max_gap": 60}, "max_gap 60 is too large .* at most 47"),
-        ({"tension": 2}, "tension 2 must lie"),
+        ({"tension": 2}, "tension 2 must be from 0 to 1, max_gap 3 at least 0"),
     ],
 )
 def test_a_wrong_call_is_refused(survey, tmp_path, wrong, said):

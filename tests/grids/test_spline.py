@@ -211,7 +211,9 @@ def test_centres_are_interpolated_within_a_radius_of_the_cells_given():
     parts = [band.centres((rows, 80), row, column, 4, first) for first, rows in ((0, 32), (32, 38))]
     np.testing.assert_array_equal(np.concatenate(parts), centres)
     assert np.isnan(band.centres((10, 80), row, column, 4, first_row=60)).all()
-    with pytest.raises(ValueError, match="does not reach 40 cells"):
+    with pytest.raises(
+        ValueError, match="the band does not reach 40 cells from the cells with data"
+    ):
         band.centres((70, 80), row, column, 40)
 
 
@@ -300,7 +302,7 @@ def test_no_data_make_it_diverge(seed, number, extent, flat, tension, region):
     band = spline.solve(x, y, z, shape if region else None, tension, reach=6, sweeps=24)
     grid = band.grid(shape)
     constant, *slopes = solving._trend(x, y, z)
-    # Three times the range of what is left beside the plane, which may double it, and the plane.
+    # Three times the range of what remains without the plane, which may double it, and the plane.
     bound = 5 * np.ptp(z) + 2 * np.abs(slopes).sum() * (extent + 20)
     assert np.isfinite(band.values).all()
     assert np.nanmax(abs(grid - np.median(z))) <= bound + 1e-3 * (1 + abs(constant))
@@ -319,26 +321,26 @@ def test_it_says_so_and_relaxes_more_slowly_when_it_diverges(careful, monkeypatc
     assert np.sqrt(np.mean(difference**2)) < (3 if careful < 2 else 60)
 
 
-def test_nothing_is_said_of_good_data(caplog):
+def test_good_data_give_no_warning(caplog):
     with caplog.at_level(logging.DEBUG, "deepbedmap.grids.spline"):
         spline.solve(*blocks(survey()))
     assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
-    ("points", "said"),
+    ("points", "message"),
     [
         (([], [], []), "no data"),
-        (([0, np.nan], [0, 1], [0, 1]), "x holds values that are not finite"),
-        (([0, 1], [0, np.inf], [0, 1]), "y holds values"),
-        (([0, 1], [0, 1], [-np.inf, 1]), "z holds values"),
-        (([0, 1], [0, 1], [1]), "alike in length"),
-        (([0, 1e12], [0, 1], [1, 2]), "within .* cells of the origin"),
+        (([0, np.nan], [0, 1], [0, 1]), "x has values that are not finite"),
+        (([0, 1], [0, np.inf], [0, 1]), "y has values that are not finite"),
+        (([0, 1], [0, 1], [-np.inf, 1]), "z has values that are not finite"),
+        (([0, 1], [0, 1], [1]), r"x, y and z must have equal lengths, not \(2,\), \(2,\), \(1,\)"),
+        (([0, 1e12], [0, 1], [1, 2]), "x and y must be within 8388608 cells of the origin"),
     ],
 )
-def test_unusable_data_are_refused(points, said):
+def test_unusable_data_are_refused(points, message):
     for function in (spline.block_medians, spline.solve):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             function(*map(np.array, points))
 
 

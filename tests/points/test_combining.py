@@ -1,4 +1,4 @@
-"""Surveys side by side: what they have in common is told once, and whose it is."""
+"""Surveys are joined with their sources, and repeats and overlaps are dropped."""
 
 from __future__ import annotations
 
@@ -121,8 +121,12 @@ def test_surveys_that_differ_in_what_they_refer_to_are_not_joined(
 ) -> None:
     one, two = (picks_of(x=[0.0], y=[0.0], z=[0.0]) for _ in range(2))
     two.attrs[name] = value
-    with pytest.raises(InvalidDataError, match=f"two, field {name}: expected that of one"):
+    with pytest.raises(InvalidDataError) as error:
         join_surveys({"one": one, "two": two})
+    assert str(error.value) == (
+        f"two, field {name}: expected {one.attrs[name]} as in one, found {value or 'unknown'}; "
+        "convert the surveys to one CRS and one vertical datum first"
+    )
     with pytest.raises(ValueError, match="no survey"):
         join_surveys({})
 

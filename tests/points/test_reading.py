@@ -28,6 +28,7 @@ from typer.testing import CliRunner
 
 from deepbedmap import registry, repository, schemas, validation
 from deepbedmap.errors import InvalidDataError, MissingDataError
+from deepbedmap.extras import MissingExtraError
 from deepbedmap.points import (
     check_pipeline,
     raw_text,
@@ -231,7 +232,10 @@ def test_the_rutford_grid_has_twenty_lines_of_header_and_one_line(lay: Lay) -> N
     assert points["z"].tolist() == [-1500.25, 0.0]
     assert points["line"].tolist() == ["bed_WGS84_grid"] * 2
     cut = {"bed_WGS84_grid.txt": raw + b"\n-1270000"}
-    assert "line 24: expected 5 fields parted by tabs" in fault_of(lay("bed_WGS84_grid", cut))
+    message = fault_of(lay("bed_WGS84_grid", cut))
+    assert (
+        "line 24: expected 5 fields separated by tabs (X,Y,Z,column,row), found 1 field" in message
+    )
 
 
 def test_carlson_with_a_byte_order_mark_and_windows_line_ends(lay: Lay) -> None:
@@ -425,20 +429,20 @@ PICKS = "x,y,z\n0,-500000,1\n\n250,-500000,2\n"
 
 
 @pytest.mark.parametrize(
-    ("raw", "line", "said"),
+    ("raw", "line", "phrases"),
     [
         ("", 1, ["an empty file"]),
         ("\n \n", 1, ["an empty file"]),
         (
             PICKS + "500,-500000\n",
             5,
-            ["expected 3 fields parted by ','", "2 fields: '500,-500000'"],
+            ["expected 3 fields separated by ',' (X,Y,Z)", "2 fields: '500,-500000'"],
         ),
         (PICKS + "500,-500000,1,1\n", 5, ["expected 3 fields", "found 4 fields"]),
         (PICKS.replace(",2", ",two"), 4, ["field Z", "expected a number", "found 'two'"]),
         (PICKS.replace(",2", ",1 2"), 4, ["field Z", "found '1 2'"]),
         (PICKS.replace(",2", ",inf"), 4, ["field Z", "expected a finite number"]),
-        (PICKS.replace(",", ";"), 2, ["parted by ','", "1 field: '0;-500000;1'", "separator"]),
+        (PICKS.replace(",", ";"), 2, ["separated by ','", "1 field: '0;-500000;1'", "separator"]),
         (PICKS.replace("x,y,z", "x,y"), 1, ["expected 3 fields", "2 fields: 'x,y'"]),
         (PICKS.encode() + b"1,-5e5,\xb0\n", 5, ["expected text in UTF-8", "0xb0"]),
         (PICKS.replace("250,", "3500000,"), 4, ["south of 60", "x 3500000"]),
@@ -446,12 +450,12 @@ PICKS = "x,y,z\n0,-500000,1\n\n250,-500000,2\n"
     ],
 )
 def test_a_faulty_raw_file_is_refused_with_file_and_line(
-    lay: Lay, raw: str | bytes, line: int, said: list[str]
+    lay: Lay, raw: str | bytes, line: int, phrases: list[str]
 ) -> None:
     pipeline = lay([reader(override_srs="EPSG:3031")], {"picks.csv": raw})
     text = fault_of(pipeline)
     assert text.startswith(f"{pipeline.parent / 'picks.csv'}, line {line}")
-    for part in said:
+    for part in phrases:
         assert part in text
 
 
@@ -495,12 +499,12 @@ REPROJECT = {"type": "filters.reprojection", "in_srs": "EPSG:4326", "out_srs": "
 
 
 @pytest.mark.parametrize(
-    ("stages", "said"),
+    ("stages", "phrases"),
     [
         ([reader(), {"type": "filters.outlier"}], ["filters.outlier", "filters.assign"]),
         ([reader(usecols="X,Y")], ["usecols"]),
-        ([REPROJECT, reader()], ["readers.text first"]),
-        ([reader(), reader()], ["readers.text first"]),
+        ([REPROJECT, reader()], ["expected readers.text as the first stage, and no other"]),
+        ([reader(), reader()], ["expected readers.text as the first stage, and no other"]),
         ([reader(header="X,Y")], ["a column Z", "found X, Y"]),
         ([reader(header="X,Y,Z,x")], ["each name once", "'X' again"]),
         ([reader(header="X,Y,Z,z-surf")], ["letters, digits and _", "'z-surf'"]),
@@ -525,12 +529,12 @@ REPROJECT = {"type": "filters.reprojection", "in_srs": "EPSG:4326", "out_srs": "
     ],
 )
 def test_a_faulty_pipeline_is_refused_by_name(
-    lay: Lay, stages: list[dict[str, Any]], said: list[str]
+    lay: Lay, stages: list[dict[str, Any]], phrases: list[str]
 ) -> None:
     pipeline = lay(stages, {"picks.csv": PICKS})
     text = fault_of(pipeline)
     assert text.startswith(f"{pipeline}, line ")
-    for part in said:
+    for part in phrases:
         assert part in text
     assert list(map(str, check_pipeline(pipeline))) == [text]
 
@@ -602,7 +606,7 @@ def test_without_pdal_its_engine_says_how_to_get_it(
     lay: Lay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pdal", None)
-    with pytest.raises(MissingDataError, match="conda install -c conda-forge python-pdal"):
+    with pytest.raises(MissingExtraError, match="conda install -c conda-forge python-pdal"):
         read_points(lay([reader()], {"picks.csv": PICKS}), engine="pdal")
 
 
@@ -728,13 +732,13 @@ def bedmap(
     records: Iterable[dict[str, Any]], comments: int = 18, columns: Iterable[str] = BEDMAP_COLUMNS
 ) -> str:
     """Text of a Bedmap standard CSV; a record says what is not as in most records."""
-    said = [
+    notes = [
         "#project: Institute-Möller",
         "#electromagnetic_wave_speed_in_ice: 168 (m/microseconds)",
     ]
-    said += ["#firn_correction: 10 (m)", "#centre_frequency: 150 (MHz)"]
-    said += [f"#reference_{number}: https://doi.org/10.5285/{number}" for number in range(20)]
-    lines = [*said[:comments], ",".join(columns)]
+    notes += ["#firn_correction: 10 (m)", "#centre_frequency: 150 (MHz)"]
+    notes += [f"#reference_{number}: https://doi.org/10.5285/{number}" for number in range(20)]
+    lines = [*notes[:comments], ",".join(columns)]
     for record in records:
         values = dict(BEDMAP_COLUMNS)
         for word, value in record.items():
@@ -1084,7 +1088,7 @@ def test_a_file_read_in_blocks_gives_what_it_gives_read_at_once(
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "phrase"),
     [
         ("0,-500000", "line 42: expected 3 fields"),
         ("0,-500000,deep", "line 42, field Z: expected a number.* found 'deep'"),
@@ -1095,13 +1099,13 @@ def test_a_file_read_in_blocks_gives_what_it_gives_read_at_once(
     ],
 )
 def test_a_fault_in_any_block_is_told_with_its_line_of_the_file(
-    lay: Lay, record: str, said: str
+    lay: Lay, record: str, phrase: str
 ) -> None:
     records = ["x,y,z", *["0,-500000,1"] * 60]
     records[20], records[41] = "0,-500000,nan", record
     raw = "\n".join(records).encode(errors="surrogateescape")
     pipeline = lay([reader(override_srs="EPSG:3031")], {"picks.csv": raw})
-    assert re.search(said, fault_of(pipeline))
+    assert re.search(phrase, fault_of(pipeline))
 
 
 def test_picks_written_as_geoparquet_are_a_map_a_table_and_a_citation(
@@ -1209,8 +1213,8 @@ def test_a_survey_written_block_by_block_is_the_table_that_is_read(
     picks = pd.read_parquet(streamed)
     pd.testing.assert_frame_equal(picks, pd.read_parquet(whole), check_exact=True)
     assert picks.attrs == table.attrs
-    said, expected = (pq.read_metadata(path).metadata for path in (streamed, whole))
-    assert {name: said[name] for name in expected} == expected
+    metadata, expected = (pq.read_metadata(path).metadata for path in (streamed, whole))
+    assert {name: metadata[name] for name in expected} == expected
     assert pq.read_schema(streamed).equals(pq.read_schema(whole), check_metadata=True)
     if len(table):
         assert pq.read_metadata(streamed).num_row_groups > 1
@@ -1220,14 +1224,14 @@ def test_a_survey_written_block_by_block_is_the_table_that_is_read(
         assert sources_of(streamed, listing) == sources_of(whole, listing)
 
 
-def test_writing_a_survey_tells_how_far_it_is(lay: Lay, tmp_path: Path) -> None:
+def test_writing_a_survey_reports_its_progress(lay: Lay, tmp_path: Path) -> None:
     pipeline = lay("bedmap3", {f"{name}_BM3.csv": bedmap(BEDMAP_RECORDS) for name in "abc"})
-    told: list[tuple[int, int]] = []
-    write_survey(pipeline, tmp_path / "out.parquet", progress=lambda *said: told.append(said))
+    steps: list[tuple[int, int]] = []
+    write_survey(pipeline, tmp_path / "out.parquet", progress=lambda *step: steps.append(step))
     total = sum(file.stat().st_size for file in pipeline.parent.glob("*.csv"))
-    assert told == sorted(told)
-    assert {whole for _, whole in told} == {total}
-    assert told[-1] == (total, total)
+    assert steps == sorted(steps)
+    assert {whole for _, whole in steps} == {total}
+    assert steps[-1] == (total, total)
 
 
 @pytest.mark.usefixtures("small_blocks")

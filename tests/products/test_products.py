@@ -364,7 +364,7 @@ def test_a_kill_leaves_no_product_that_is_half_written(ensemble, suffix, tmp_pat
 
 LARGE = """
 import resource, sys
-import dask.array, numpy as np, xarray as xr
+import dask.array, numpy as np, rioxarray, xarray as xr
 from deepbedmap import products
 side = 4500
 cells = dask.array.full((side, side), np.float32(-800), chunks=1024)

@@ -313,20 +313,20 @@ def test_a_crs_that_contradicts_the_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("transform", "said"),
+    ("transform", "message"),
     [
         (Affine(100, 30, 0, 30, -100, 0), "rotated"),
         (Affine(100, 0, 0, 0, -50, 0), "cells of 100 x 50"),
     ],
 )
-def test_rotated_or_oblong_cells_are_refused(tmp_path, transform, said):
+def test_rotated_or_oblong_cells_are_refused(tmp_path, transform, message):
     path = tmp_path / "odd.tif"
     with rasterio.open(
         path, "w", driver="GTiff", width=4, height=3, count=1, dtype="float32", crs=CRS,
         transform=transform,
     ) as file:  # fmt: skip
         file.write(np.ones((3, 4), "float32"), 1)
-    with pytest.raises(InvalidDataError, match=rf"odd\.tif.*{said}"):
+    with pytest.raises(InvalidDataError, match=rf"odd\.tif.*{message}"):
         rasters.open_raster(path)
 
 
@@ -630,7 +630,7 @@ GEOID = constant_geoid(-30)
 
 
 @pytest.mark.parametrize(
-    ("attributes", "options", "said"),
+    ("attributes", "options", "message"),
     [
         ({}, {}, r"bed, field vertical_datum: expected one of.*found unknown; state.*--datum"),
         ({"vertical_datum": "unknown"}, {}, "found unknown"),
@@ -638,7 +638,8 @@ GEOID = constant_geoid(-30)
         (
             {"vertical_datum": "EIGEN-6C4"},
             {"datum": "ellipsoid"},
-            "expected ellipsoid, found EIGEN-6C4; leave out datum",
+            "expected ellipsoid, found EIGEN-6C4; leave out datum if the heights are right, or "
+            "correct their attribute",
         ),
         ({"units": "km"}, {"datum": "EIGEN-6C4"}, "bed, field units: expected m, found km"),
         (
@@ -679,10 +680,10 @@ GEOID = constant_geoid(-30)
         ),
     ],
 )
-def test_heights_and_geoids_that_do_not_go_together_are_refused(attributes, options, said):
+def test_heights_and_geoids_that_do_not_go_together_are_refused(attributes, options, message):
     heights = heights_at([0, 9], [0, 9])
     heights.attrs = attributes
-    with pytest.raises(InvalidDataError, match=said) as caught:
+    with pytest.raises(InvalidDataError, match=message) as caught:
         rasters.convert_datum(heights, "ellipsoid", **({"geoids": {"EIGEN-6C4": GEOID}} | options))
     assert "\n" not in str(caught.value)
 
@@ -698,16 +699,27 @@ def test_a_geoid_that_is_not_there_is_named():
 
 
 @pytest.mark.parametrize(
-    ("to", "geoids", "datum", "said"),
+    ("to", "geoids", "datum", "message"),
     [
-        ("EIGEN-6C", {}, None, "'EIGEN-6C' is none of.*did you mean EIGEN-6C4"),
+        (
+            "EIGEN-6C",
+            {},
+            None,
+            "expected one of ellipsoid, EIGEN-GL04C, EIGEN-6C4, found 'EIGEN-6C'; "
+            "did you mean EIGEN-6C4",
+        ),
         ("ellipsoid", {"EIGEN-GL04": GEOID}, None, "did you mean EIGEN-GL04C"),
-        ("ellipsoid", {"ellipsoid": GEOID}, None, "'ellipsoid' is none of EIGEN"),
+        (
+            "ellipsoid",
+            {"ellipsoid": GEOID},
+            None,
+            "expected one of EIGEN-GL04C, EIGEN-6C4, found 'ellipsoid'",
+        ),
         ("ellipsoid", {}, "Ellipsoid", "did you mean ellipsoid"),
     ],
 )
-def test_a_datum_nobody_knows_is_a_wrong_call(to, geoids, datum, said):
-    with pytest.raises(ValueError, match=said) as caught:
+def test_a_datum_nobody_knows_is_a_wrong_call(to, geoids, datum, message):
+    with pytest.raises(ValueError, match=message) as caught:
         rasters.convert_datum(heights_at([0, 9], [0, 9]), to, geoids, datum)
     assert not isinstance(caught.value, InvalidDataError)
 

@@ -209,28 +209,28 @@ def test_a_failure_half_way_leaves_nothing_new_and_the_old_file_whole(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"resolution": 0}, "resolution 0 must be positive"),
         ({"resolution": 300, "bounds": (0, 0, 900, 1000)}, "whole number of cells of 300 m"),
         ({"bounds": (0, 0, 0, 1000)}, "whole number of cells"),
         ({"bounds": (1000, 1000, 0, 0)}, "whole number of cells"),
-        ({"bounds": (9000, 0, 9900, 1000)}, r"lie beyond those of the raster, \(-2000"),
+        ({"bounds": (9000, 0, 9900, 1000)}, r"are outside those of the raster, \(-2000"),
         ({"method": "spline"}, "nearest, linear or cubic"),
         ({"filler": raster(np.zeros((2, 60, 45)))}, "the filler has 2 bands, the raster 1"),
         ({"path": "out.nc"}, r"ends in \.tif, not 'out\.nc'"),
     ],
 )
-def test_what_cannot_be_asked_for_is_a_wrong_call(tmp_path, options, said):
+def test_what_cannot_be_asked_for_is_a_wrong_call(tmp_path, options, message):
     path = tmp_path / options.pop("path", "out.tif")
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         rasters.write_resampled(plane_raster(60, 45), path, **options)
     assert not isinstance(caught.value, InvalidDataError)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("filler", "said"),
+    ("filler", "message"),
     [
         (plane_raster(crs="EPSG:3413"), "field crs: expected EPSG:3031.*found EPSG:3413"),
         (plane_raster(crs=None), "field crs.*found none"),
@@ -242,9 +242,9 @@ def test_what_cannot_be_asked_for_is_a_wrong_call(tmp_path, options, said):
         (plane_raster(60, 45).isel(x=[0, 1, 3]), "unevenly spaced"),
     ],
 )
-def test_rasters_that_do_not_go_together_are_refused(tmp_path, filler, said):
+def test_rasters_that_do_not_go_together_are_refused(tmp_path, filler, message):
     grid = plane_raster(60, 45).assign_attrs(vertical_datum="ellipsoid")
-    with pytest.raises(InvalidDataError, match=said) as caught:
+    with pytest.raises(InvalidDataError, match=message) as caught:
         rasters.write_resampled(grid, tmp_path / "out.tif", filler=filler)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -267,9 +267,9 @@ def test_the_command_fills_and_resamples(tmp_path, call):
     fine = rasters.write_geotiff(gap, tmp_path / "surface_100m.tif")
     coarse = rasters.write_geotiff(plane_raster(30, 23, cell=200), tmp_path / "surface_200m.tif")
     out = tmp_path / "filled.tif"
-    code, said, _ = call("resample", fine, "--filler", coarse, "--out", out)
+    code, output, _ = call("resample", fine, "--filler", coarse, "--out", out)
     assert code == 0
-    assert said.replace("\n", "") == f"{out}: 60 x 45 cells"
+    assert output.replace("\n", "") == f"{out}: 60 x 45 cells"
     assert np.isfinite(rasters.open_raster(out)).all()
     box = ["--bounds", -1000, -2000, 1000, 2000]
     code, _, _ = call(
@@ -280,13 +280,13 @@ def test_the_command_fills_and_resamples(tmp_path, call):
 
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path, call):
-    code, _, said = call("resample", "absent.tif", "--out", tmp_path / "out.tif")
+    code, _, output = call("resample", "absent.tif", "--out", tmp_path / "out.tif")
     assert code == 1
-    assert said.count("\n") == 1
-    assert "absent.tif" in said
+    assert output.count("\n") == 1
+    assert "absent.tif" in output
     fine = rasters.write_geotiff(plane_raster(60, 45), tmp_path / "fine.tif")
     assert call("resample", fine, "--out", tmp_path / "out.nc")[0] == 2
     assert call("resample", fine, "--method", "spline", "--out", tmp_path / "out.tif")[0] == 2
     assert [file.name for file in tmp_path.iterdir()] == ["fine.tif"]
-    _, said, _ = call("resample", "--help")
-    assert "Example: deepbedmap resample surface_100m.tif --filler" in " ".join(said.split())
+    _, output, _ = call("resample", "--help")
+    assert "Example: deepbedmap resample surface_100m.tif --filler" in " ".join(output.split())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import rioxarray  # noqa: F401  # gives grids their CRS
 import torch
 import xarray as xr
 
@@ -466,7 +467,7 @@ def test_a_name_of_nothing_is_told_with_the_nearest(call):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("notes.txt", b"text", "no provenance"),
         ("bed.nc", b"not a grid", "a complete .nc file"),
@@ -477,18 +478,18 @@ def test_a_name_of_nothing_is_told_with_the_nearest(call):
         ("empty.nc", b"", "a complete .nc file"),
     ],
 )
-def test_a_file_of_somebody_else_s_is_refused_in_one_line(name, content, said, call, tmp_path):
+def test_a_file_of_somebody_else_s_is_refused_in_one_line(name, content, message, call, tmp_path):
     path = tmp_path / name
     path.write_bytes(content)
     code, out, err = call(path)
     assert (code, out) == (1, "")
     assert err.count("\n") == 1
     assert str(path) in err
-    assert said in err
+    assert message in err
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("made by hand", "made by hand"),
         ("[1, 2]", "a mapping with a list of sources"),
@@ -499,10 +500,10 @@ def test_a_file_of_somebody_else_s_is_refused_in_one_line(name, content, said, c
         (None, "no provenance"),
     ],
 )
-def test_provenance_that_names_no_source_is_a_fault(text, said, call, listed, tmp_path):
+def test_provenance_that_names_no_source_is_a_fault(text, message, call, listed, tmp_path):
     attrs = {"units": "m"} if text is None else {"provenance": text}
     path = write(grid_of(**attrs), tmp_path / "bed.tif")
-    with pytest.raises(InvalidDataError, match=re.escape(said)):
+    with pytest.raises(InvalidDataError, match=re.escape(message)):
         registry.sources_of(path, listed(survey("A")))
     code, out, err = call(path)
     assert (code, out) == (1, "")

@@ -155,7 +155,7 @@ def test_a_server_that_is_silent_is_given_up_after_the_timeout(server, listed):
     start = time.monotonic()
     (link,) = links.check(listed(address(server, "slow")), timeout=0.2)
     assert time.monotonic() - start < 5
-    assert (link.status, link.detail) == ("dead", "no answer in 0.2 s")
+    assert (link.status, link.detail) == ("dead", "no response within 0.2 s")
 
 
 @pytest.mark.parametrize("scheme", ["http", "ftp"])
@@ -168,7 +168,7 @@ def test_servers_that_are_not_there_are_dead(server, listed, scheme):
         )
     assert [link.status for link in found] == ["dead", "dead"]
     assert "refused" in found[0].detail
-    assert found[1].detail == "there is no such server"
+    assert found[1].detail == "no such server"
 
 
 def test_a_file_on_an_ftp_server_is_asked_for_its_size(listed):
@@ -182,8 +182,8 @@ def test_a_file_on_an_ftp_server_is_asked_for_its_size(listed):
             self.wfile.write(b"220 here\r\n")
             for line in self.rfile:
                 verb, _, argument = line.decode().strip().partition(" ")
-                said = replies.get(verb) or sizes.get(argument, "550 no such file")
-                self.wfile.write(f"{said}\r\n".encode())
+                reply = replies.get(verb) or sizes.get(argument, "550 no such file")
+                self.wfile.write(f"{reply}\r\n".encode())
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Ftp) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -225,16 +225,16 @@ def test_an_address_of_several_files_is_asked_once_and_mirrors_are_asked_too(ser
 def test_the_report_counts_every_status_and_lists_what_a_person_must_do(server, listed):
     urls = [address(server, path) for path in ("there", "gone", "moved", "private")]
     text = links.report(links.check(listed(*urls), timeout=5, pause=0))
-    assert "## Dead: no data come from here: 1" in text
+    assert "## Dead: no data available: 1" in text
     assert f"| `{urls[1]}` | `404 Not Found` | `Survey/f1.csv` |" in text
     assert f"| `{urls[2]}` | `{urls[0]}` | `Survey/f2.csv` |" in text
-    assert "## Answer: 1" in text
-    assert f"`{urls[0]}` |\n" not in text.partition("## Answer")[2]
+    assert "## Responding: 1" in text
+    assert f"`{urls[0]}` |\n" not in text.partition("## Responding")[2]
 
 
 def test_what_a_server_says_cannot_mark_up_the_report():
-    said = "http://x/`@everyone`|a\n# b" + "y" * 500
-    text = links.report([links.Link("http://x/", ("Survey/f.csv",), "moved", said)])
+    reply = "http://x/`@everyone`|a\n# b" + "y" * 500
+    text = links.report([links.Link("http://x/", ("Survey/f.csv",), "moved", reply)])
     (row,) = (line for line in text.splitlines() if "@everyone" in line)
     assert row.count("`") == 6
     assert row.count("|") == 4
@@ -244,7 +244,7 @@ def test_what_a_server_says_cannot_mark_up_the_report():
 def test_the_command_writes_the_report_and_dead_links_are_no_failure(server, listed, tmp_path):
     listing = listed(address(server, "gone"))
     links.main(["--registry", str(listing.path), "--report", str(tmp_path / "links.md")])
-    assert "Dead: no data come from here: 1" in (tmp_path / "links.md").read_text()
+    assert "Dead: no data available: 1" in (tmp_path / "links.md").read_text()
 
 
 def test_the_check_needs_little_installed():

@@ -154,14 +154,14 @@ def test_licences_are_stated_where_a_source_states_them_and_nowhere_else():
 
 def test_it_says_how_to_get_what_no_program_can_fetch():
     listing = registry.load()
-    for citekey, said in (
+    for citekey, message in (
         ("Graham2016HRES", "Australian Antarctic Data Centre"),
         ("Rignot2017MEASURES", "antarctica_ice_velocity_450m_v2.nc"),
         ("Corr2020Dufek", "https://doi.org/10.5285/5e2cf315"),
     ):
         how = listing[citekey].how_to_get()
         assert "deepbedmap fetch" not in how
-        assert said in how
+        assert message in how
     assert listing["Rignot2017MEASURES"].files[0].access == "manual"
     nasa = [file for d in listing for file in d.files if file.access == "earthdata"]
     assert all("earthdatacloud.nasa.gov" in file.urls[-1] for file in nasa)
@@ -239,9 +239,9 @@ def test_what_is_left_out_is_unknown_like_null(entry, listed):
         "authors year publisher location bounds resolution doi paper licence crs vertical_datum "
         "units firn_correction pipelines notes"
     )
-    said = dict.fromkeys(nullable.split())
+    nulls = dict.fromkeys(nullable.split())
     files = [{**entry["files"][0], "mirrors": None, "member": None, "unpacked": None}]
-    assert registry.load(listed({**entry, **said, "files": files}))["MadeUp1"] == left_out
+    assert registry.load(listed({**entry, **nulls, "files": files}))["MadeUp1"] == left_out
     assert left_out.authors == left_out.pipelines == ()
     assert left_out.resolution is left_out.crs is left_out.firn_correction is None
 
@@ -262,7 +262,7 @@ URL = "https://example.org/bed.csv"
 
 
 @pytest.mark.parametrize(
-    ("change", "field", "said"),
+    ("change", "field", "message"),
     [
         ({"citekey": "made up"}, "citekey", "'made up'"),
         ({"citekey": None}, "citekey", "found null"),
@@ -291,7 +291,9 @@ URL = "https://example.org/bed.csv"
         ({"files": [{"url": None, "sha256": None}]}, "files[0].filename", "nothing"),
     ],
 )
-def test_a_broken_entry_is_named_with_file_line_entry_and_field(change, field, said, entry, listed):
+def test_a_broken_entry_is_named_with_file_line_entry_and_field(
+    change, field, message, entry, listed
+):
     other = {**entry, "citekey": "MadeUp2", "files": [{**entry["files"][0], "filename": "x"}]}
     path = listed(other, {**entry, **change})
     with pytest.raises(InvalidDataError) as error:
@@ -302,7 +304,7 @@ def test_a_broken_entry_is_named_with_file_line_entry_and_field(change, field, s
     match = re.match(rf"{re.escape(str(path))}, line (\d+), entry {name}, field (\S+): ", line)
     assert match, line
     assert match[2] == field
-    assert said in line
+    assert message in line
     text = path.read_text().splitlines()
     key = re.sub(r"\[\d+\]", "", field).split(".")[-1]
     assert int(match[1]) > 7
@@ -435,12 +437,12 @@ def test_it_says_which_command_or_person_gets_a_file(entry, listed):
     assert "deepbedmap fetch Ferraccioli2018Wilkes" in wilkes.how_to_get(
         "WISE_ISODYN_RadarByFlight.txt"
     )
-    said = listing["Shi2010CRESIS"].how_to_get("Data_20141121_05.csv")
-    assert "fetch" not in said
+    message = listing["Shi2010CRESIS"].how_to_get("Data_20141121_05.csv")
+    assert "fetch" not in message
     for part in ("Paden, J.", "https://doi.org/10.5067/GDQ0CUCVTE2Q", "Data_20141121_05.csv"):
-        assert part in said
-    said = registry.load(listed(entry))["MadeUp1"].how_to_get()
-    assert said == (
+        assert part in message
+    message = registry.load(listed(entry))["MadeUp1"].how_to_get()
+    assert message == (
         "ask the authors of 'A made-up survey' for the files of MadeUp1, "
         "and put bed.csv into highres/"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def test_what_is_asked_for_is_what_is_found(query, found, listed):
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         ({"folder": "high"}, "folder: .*highres, lowres, misc.*'high'"),
         ({"folder": "unknown"}, "folder: .*'unknown'"),
@@ -155,15 +156,15 @@ def test_what_is_asked_for_is_what_is_found(query, found, listed):
         ({"lonlat": (0, -70, 10, -80)}, "latmin < latmax"),
         ({"lonlat": (0, -91, 10, -80)}, "-90 <= latmin"),
         ({"lonlat": (0, -80, 361, -70)}, "from -180 to 360"),
-        ({"lonlat": (5, -80, 5, -70)}, "lonlat must be"),
-        ({"lonlat": (5, float("nan"), 6, -70)}, "lonlat must be"),
-        ({"lonlat": (0, 0, 1_000, 1_000)}, "lonlat must be"),
+        ({"lonlat": (5, -80, 5, -70)}, "lonlat: expected .lonmin, latmin, lonmax, latmax"),
+        ({"lonlat": (5, float("nan"), 6, -70)}, "lonlat: expected .lonmin, latmin, lonmax"),
+        ({"lonlat": (0, 0, 1_000, 1_000)}, "lonlat: expected .lonmin, latmin, lonmax, latmax"),
         ({"bounds": (0, 0, 1e6, 1e6), "lonlat": (0, -80, 10, -70)}, "found both"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_and_near_ones_offered(query, said, listed):
+def test_a_value_that_cannot_be_is_refused_and_near_ones_offered(query, message, listed):
     listing = listed(survey("A", licence="CC-BY-4.0", crs="EPSG:4326"))
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(ValueError, match=message) as error:
         listing.search(**query)
     assert "\n" not in str(error.value)
 
@@ -188,7 +189,7 @@ def test_a_box_keeps_what_touches_it_and_flags_what_is_unknown(listed):
 def test_a_box_in_metres_that_looks_like_degrees_is_told(listed, caplog):
     with caplog.at_level(logging.WARNING):
         listed(survey("A")).search(bounds=(-90, -80, -60, -70))
-    assert "look like degrees" in caplog.text
+    assert "look like degrees but are read as metres (EPSG:3031)" in caplog.text
 
 
 def around(longitude: float, latitude: float) -> list[float]:
@@ -321,7 +322,7 @@ def test_a_search_that_finds_nothing_says_so_and_succeeds(call):
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         (("--datum", "WGS84"), "datum"),
         (("--licence", "CC"), "licence"),
@@ -329,19 +330,44 @@ def test_a_search_that_finds_nothing_says_so_and_succeeds(call):
         (("--lonlat", -120, -80, -90, 70), "lonlat"),
     ],
 )
-def test_a_wrong_option_is_the_call_s_fault_in_one_line(option, said, call):
+def test_a_wrong_option_is_the_call_s_fault_in_one_line(option, message, call):
     code, out, err = call("search", *option)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err
 
 
 @pytest.mark.parametrize("command", [("list",), ("search", "a")])
-def test_tables_fit_on_a_screen(command, call):
+def test_tables_fit_on_a_terminal(command, call, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes anything for a terminal
+    monkeypatch.setenv("COLUMNS", "120")
     _, out, _ = call(*command)
-    assert out.count("\n") > 5
-    tables = [line for line in out.splitlines() if " has " not in line]
+    plain = re.sub(r"\x1b\[[\d;]*m", "", out)
+    assert plain.count("\n") > 5
+    tables = [line for line in plain.splitlines() if " has " not in line]
     assert max(map(len, tables)) <= 120
+
+
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_a_table_in_a_pipe_is_whole_whatever_the_terminal(columns, call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    _, out, _ = call("search", "a", "--folder", "lowres")
+    header, *rows = out.splitlines()
+    assert header.split() == [
+        "citekey",
+        "folder",
+        "location",
+        "epoch",
+        "status",
+        "licence",
+        "datum",
+        "files",
+    ]
+    ibcso = next(row for row in rows if row.startswith("Dorschel2022IBCSO "))
+    assert re.split(" {2,}", ibcso)[:4] == [
+        *("Dorschel2022IBCSO", "lowres", "Southern Ocean and Antarctica", "unknown")
+    ]
+    assert all(" lowres " in row for row in rows if " has " not in row)
 
 
 def test_the_list_says_what_is_unknown(listed, call):

@@ -123,7 +123,7 @@ def write(tmp_path):
 
 def test_the_page_says_what_was_scored_against_what_in_a_sentence(write):
     page = write(picks="MadeUp6")
-    assert "dem.tif is scored at 4 radar picks on 2 flight lines of MadeUp6, beside prior." in (
+    assert "dem.tif is scored at 4 radar picks on 2 flight lines of MadeUp6, alongside prior." in (
         page.text
     )
 
@@ -158,9 +158,9 @@ def test_classes_ensemble_and_mass_have_tables_where_they_are_known(write):
     mass = MassStatistics(7, 0.1, 4.25, 0.2, 0.3, 0.25, 10.0, 0.9)
     ensemble = score_ensemble([[0.0, 1], [2.0, 1]], [1.0, 1])
     page = write([dataclasses.replace(row, ensemble=ensemble, mass=mass)]).text
-    for said in ("RMSE (m) by ice speed", "2 members at 2 picks", "Does the ice conserve mass?"):
-        assert said not in without
-        assert said in page
+    for text in ("RMSE (m) by ice speed", "2 members at 2 picks", "Does the ice conserve mass?"):
+        assert text not in without
+        assert text in page
     assert "10 to 50" in page
     assert "unknown 1" in page  # a pick of which the speed is not known
     assert "4.25" in page
@@ -202,8 +202,8 @@ def test_names_that_are_markup_are_text(write):
         row_of(HOSTILE, 1.0), file=HOSTILE, independent_of_prior=Verdict("no", f"of {HOSTILE}")
     )
     figure = Figure(HOSTILE, None, HOSTILE)
-    said = dict.fromkeys(("title", "picks", "command"), f'"{HOSTILE}')
-    page = write([row, row_of("b", 2.0)], [figure], notes=[HOSTILE], sources=[HOSTILE], **said)
+    texts = dict.fromkeys(("title", "picks", "command"), f'"{HOSTILE}')
+    page = write([row, row_of("b", 2.0)], [figure], notes=[HOSTILE], sources=[HOSTILE], **texts)
     assert not page.all("script")
     # title, heading, sentence (twice), notes, tables, figure (twice), sources, command, files
     assert page.text.count(HOSTILE) >= 12
@@ -227,7 +227,7 @@ def test_a_page_appears_complete_or_not_at_all(write, tmp_path):
     path.write_text("GIF89a")
     with pytest.raises(InvalidDataError, match=r"map\.png: expected a PNG"):
         write(drawn=[Figure("Map", path, "A map.")])
-    with pytest.raises(ValueError, match="a row or more"):
+    with pytest.raises(ValueError, match="rows: expected at least one, found none"):
         write_report(tmp_path / "report.html", title="", rows=[], figures=[])
     assert [file.name for file in tmp_path.iterdir()] == ["map.png"]
 
@@ -236,10 +236,10 @@ def test_a_page_appears_complete_or_not_at_all(write, tmp_path):
 def test_a_place_that_cannot_be_written_is_told(tmp_path, name):
     (tmp_path / "folder.html").mkdir()
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(InvalidDataError) as told:
+    with pytest.raises(InvalidDataError) as caught:
         require_place(tmp_path / name)
-    assert name in str(told.value)
-    assert "\n" not in str(told.value)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
     require_place(tmp_path / "report.html")
     assert sorted(tmp_path.iterdir()) == before
 
@@ -301,7 +301,7 @@ def test_picks_without_lines_have_no_transect_nor_spectrum(draw, beds, picks, sh
     drawn = draw(picks.drop(columns="line"))
     absent = {figure.title: figure.caption for figure in drawn if figure.path is None}
     assert absent["Along the longest line"] == "the picks name no lines."
-    assert absent["Which wavelengths the beds hold"] == "the picks name no lines."
+    assert absent["Wavelengths that the beds resolve"] == "the picks name no lines."
     assert {"errors_at_picks", "compare", "error_histogram", "roughness"} == {*shown}
 
 
@@ -328,14 +328,14 @@ def test_maps_of_a_large_raster_are_thinned_but_the_close_up_is_not(
     draw, beds, picks, shown, monkeypatch
 ):
     monkeypatch.setattr(evaluation_figures, "_MOST_CELLS", 40)
-    monkeypatch.setattr(evaluation_figures, "_CLOSE", 20)
+    monkeypatch.setattr(evaluation_figures, "_CLOSE_UP_CELLS", 20)
     drawn = draw(picks, prior=beds["prior"])
     (whole, *_), (close, *_) = shown["compare"]
     steps = [float(np.diff(panels[0].grid["x"])[0]) for panels in (whole, close)]
     assert steps == [750, 250]
     assert max(whole[0].grid.shape) <= 40
     assert "every 750 m" in drawn[1].caption
-    assert "Where most picks lie" in drawn[2].caption
+    assert "The area with the most picks" in drawn[2].caption
     ((rough, *_),) = shown["roughness"]
     assert float(np.diff(rough[0].grid["x"])[0]) == 250  # roughness is of cells beside each other
 
@@ -361,14 +361,14 @@ def test_evaluate_writes_the_page_of_its_table(call, beds, entry, tmp_path):
     code, out, err = call("evaluate", beds["dem"], *options, "--json")
     assert code == 0, err
     page = Page(path.read_text())
-    said = json.loads(out)
-    for one in (said, *said["baselines"]):
+    scores = json.loads(out)
+    for one in (scores, *scores["baselines"]):
         assert f"{one['rmse']:.1f}" in page.text
     assert f"deepbedmap evaluate {beds['dem']} --points {entry}" in page.text
     assert len(page.all("img")) == 6
     assert all(len(image["alt"]) > 20 for image in page.all("img"))
-    assert "Not drawn Close-up: the maps above show the place as closely." in page.text
-    assert "dem.tif: nothing states what it was made from." in page.text
+    assert "Not drawn Close-up: the maps above show the area at the same scale." in page.text
+    assert "dem.tif: no sources stated." in page.text
     assert {file.name for file in tmp_path.iterdir()} == {"report.html", "picks.parquet"}
 
 

@@ -90,7 +90,7 @@ def test_a_repeated_key_is_named_with_both_its_lines(name, written):
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "said"),
+    ("text", "line", "message"),
     [
         ("", None, "an empty file"),
         (" \n\n", None, "an empty file"),
@@ -110,9 +110,9 @@ def test_a_repeated_key_is_named_with_both_its_lines(name, written):
         ("[" * 5000, None, "levels of nesting"),
     ],
 )
-def test_yaml_that_cannot_be_used_is_named_with_its_line(text, line, said, written):
+def test_yaml_that_cannot_be_used_is_named_with_its_line(text, line, message, written):
     path = written(text)
-    with pytest.raises(InvalidDataError, match=said) as error:
+    with pytest.raises(InvalidDataError, match=message) as error:
         schemas.load(path)
     place = f"{path}, line {line}" if line else f"{path}:"
     assert str(error.value).startswith(place)
@@ -120,7 +120,7 @@ def test_yaml_that_cannot_be_used_is_named_with_its_line(text, line, said, writt
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"pipeline":\n[1,]}', "line 2: expected JSON"),
         ('{"pipeline":\n[1}', "line 2: expected JSON"),
@@ -129,8 +129,8 @@ def test_yaml_that_cannot_be_used_is_named_with_its_line(text, line, said, writt
         ('{"pipeline": NaN}', "found NaN"),
     ],
 )
-def test_json_is_held_to_json(text, said, written):
-    with pytest.raises(InvalidDataError, match=said):
+def test_json_is_held_to_json(text, message, written):
+    with pytest.raises(InvalidDataError, match=message):
         schemas.load(written(text, "survey.json"))
 
 
@@ -203,7 +203,7 @@ def test_a_pipeline_of_all_stages_is_valid(pipeline):
 
 
 @pytest.mark.parametrize(
-    ("stage", "field", "said"),
+    ("stage", "field", "message"),
     [
         ({"type": "filters.crop"}, "pipeline[1].type", "'filters.crop'"),
         ({"filename": "a"}, "pipeline[1].type", "nothing"),
@@ -220,12 +220,12 @@ def test_a_pipeline_of_all_stages_is_valid(pipeline):
         ("out.csv", "pipeline[1]", "a stage"),
     ],
 )
-def test_a_fault_of_a_pipeline_names_its_place_and_what_is_wrong(stage, field, said, pipeline):
+def test_a_fault_of_a_pipeline_names_its_place_and_what_is_wrong(stage, field, message, pipeline):
     path = pipeline(READER, stage)
     (complaint,) = complaints(path, "pipeline")
     assert complaint.startswith(f"{path}, line ")
     assert f"field {field}: " in complaint
-    assert said in complaint
+    assert message in complaint
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ SCHEMA_FAULTS = {
         "raw_cresis.yml",
         ("{min_value: -90, max_value: -60}", "{min_value: -60, max_value: -90}"),
         "columns.LAT",
-        "what pandera takes",
+        "what pandera accepts",
     ),
     "a pattern that is none": (
         "raw_bedmap.yml",
@@ -337,9 +337,9 @@ SCHEMA_FAULTS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "field", "said"), SCHEMA_FAULTS.values(), ids=SCHEMA_FAULTS.keys()
+    ("name", "change", "field", "message"), SCHEMA_FAULTS.values(), ids=SCHEMA_FAULTS.keys()
 )
-def test_a_fault_of_a_schema_file_is_named_with_its_line(name, change, field, said, tmp_path):
+def test_a_fault_of_a_schema_file_is_named_with_its_line(name, change, field, message, tmp_path):
     text = (repository.root() / "validation" / name).read_text()
     assert change[0] in text
     path = tmp_path / name
@@ -347,7 +347,7 @@ def test_a_fault_of_a_schema_file_is_named_with_its_line(name, change, field, sa
     (fault,) = [fault for fault in validation.schema_faults(path) if fault.field == field]
     lines = range(1, 1 + text[: text.index(change[0])].count("\n") + 1)
     assert fault.line in lines[-4:]
-    assert said in str(fault)
+    assert message in str(fault)
 
 
 def test_the_checks_that_schemas_may_name_are_those_that_there_are():
@@ -367,7 +367,9 @@ def test_a_schema_that_leads_to_itself_is_a_fault_and_no_crash(tmp_path, monkeyp
     schema = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}
     (tmp_path / "validation" / "pipeline.schema.json").write_text(json.dumps(schema))
     monkeypatch.setattr(repository, "root", lambda: tmp_path)
-    with pytest.raises(InvalidDataError, match="leads to itself"):
+    with pytest.raises(
+        InvalidDataError, match="a schema that ends, found one that refers to itself"
+    ):
         schemas.validate_file(written("{}", "survey.json"), "pipeline")
 
 

@@ -242,8 +242,8 @@ def test_raw_nodata_counts_as_nodata():
 def test_nodata_can_be_an_error_that_says_where(tmp_path):
     path = rasters.write_geotiff(grid_with_hole(), tmp_path / "bed.tif")
     windows = [(-3000, 0, -1000, 2000), (1000, 3000, 3000, 5000), (1000, 3500, 3000, 5500)]
-    said = r"bed\.tif, window 1: .*found nodata at x = 2250, y = 4750"
-    with pytest.raises(InvalidDataError, match=said) as caught:
+    message = r"bed\.tif, window 1: .*found nodata at x = 2250, y = 4750"
+    with pytest.raises(InvalidDataError, match=message) as caught:
         tiles.cut_tiles(path, windows, fill="error")
     assert "\n" not in str(caught.value)
     assert tiles.cut_tiles(path, windows[:1], fill="error").shape == (1, 1, 4, 4)
@@ -254,14 +254,14 @@ def test_nodata_can_be_an_error_that_says_where(tmp_path):
 def test_a_window_that_leaves_the_raster_is_named_with_the_bounds():
     inside = (-3000, 7000, -1000, 9000)
     assert np.isfinite(tiles.cut_tiles(plane_raster(), [inside])).all()
-    said = r"bed, window 1: .*bounds \(-3000, -1000, 9000, 9000\), found \(-3250, 6750, .*\)"
-    with pytest.raises(InvalidDataError, match=said):
+    message = r"bed, window 1: .*bounds \(-3000, -1000, 9000, 9000\), found \(-3250, 6750, .*\)"
+    with pytest.raises(InvalidDataError, match=message):
         tiles.cut_tiles(plane_raster(), [(0, 3000, 2000, 5000), inside], padding=250)
 
 
 def test_rasters_and_windows_need_one_crs():
     boxes = gpd.GeoDataFrame(geometry=[shapely.box(*WINDOWS[0])], crs="EPSG:3413")
-    with pytest.raises(InvalidDataError, match=r"bed.*EPSG:3413 as of the windows, found EPSG:303"):
+    with pytest.raises(InvalidDataError, match=r"bed.*EPSG:3413 as in the windows, found EPSG:303"):
         tiles.cut_tiles(plane_raster(), boxes)
     with pytest.raises(InvalidDataError, match=r"bed, field crs.*found none"):
         tiles.cut_tiles(plane_raster(crs=None), WINDOWS)
@@ -375,6 +375,23 @@ def test_a_split_by_survey_meets_the_share_as_surveys_allow():
     assert set(two["survey"][tiles.split(two, by="survey", validation=0.01) == "validation"]) == {
         "a"
     }
+
+
+def test_a_split_holds_out_the_surveys_it_names_and_drops_their_neighbours():
+    west = [0, 15_000, 100_000, 200_000]
+    windows = boxes_at(west, 0, survey=["one", "two", "two", "three"])
+    part = tiles.split(windows, by="survey", validation=["one"])
+    assert part.tolist() == ["validation", "dropped", "train", "train"]
+    part = tiles.split(windows, by="survey", validation=["one", "three"])
+    assert part.tolist() == ["validation", "dropped", "train", "validation"]
+
+
+def test_surveys_to_hold_out_must_have_windows_and_need_a_split_by_survey():
+    windows = boxes_at([0, 100_000], 0, survey=["MadeUp1", "MadeUp2"])
+    with pytest.raises(InvalidDataError, match=r"windows of MadeUp3 .*did you mean MadeUp"):
+        tiles.split(windows, by="survey", validation=["MadeUp3"])
+    with pytest.raises(ValueError, match='only with by="survey"'):
+        tiles.split(windows, by="block", validation=["MadeUp1"])
 
 
 def test_a_split_with_an_empty_part_or_an_unknown_survey_is_refused():
@@ -526,34 +543,34 @@ def test_a_filler_must_refer_to_what_the_raster_refers_to():
 
 
 @pytest.mark.parametrize(
-    ("transform", "crs", "said"),
+    ("transform", "crs", "message"),
     [
         (Affine(400, 300, -3000, 300, -400, 9000), CRS, "rotated"),
         (Affine(500, 0, -3000, 0, -250, 9000), CRS, "expected square cells, found .* 500 x 250"),
-        (Affine(0.1, 0, -75, 0, -0.1, -70), "EPSG:4326", "as of the windows, found EPSG:4326"),
+        (Affine(0.1, 0, -75, 0, -0.1, -70), "EPSG:4326", "as in the windows, found EPSG:4326"),
     ],
 )
 def test_rasters_that_would_need_warping_are_refused_with_the_reason(
-    tmp_path, transform, crs, said
+    tmp_path, transform, crs, message
 ):
     path = tmp_path / "bed.tif"
     options = {"width": 20, "height": 20, "count": 1, "dtype": "float32", "crs": crs}
     with rasterio.open(path, "w", driver="GTiff", transform=transform, **options) as file:
         file.write(np.ones((1, 20, 20), "float32"))
-    with pytest.raises(InvalidDataError, match=rf"bed\.tif.*{said}") as caught:
+    with pytest.raises(InvalidDataError, match=rf"bed\.tif.*{message}") as caught:
         tiles.cut_tiles(path, boxes_at([0], [0]))
     assert "\n" not in str(caught.value)
 
 
 def test_grids_of_oblong_or_uneven_cells_have_no_windows():
-    for grid, said in (
+    for grid, message in (
         (plane_raster().isel(x=slice(None, None, 2)), "expected square cells"),
         (plane_raster().isel(y=[0, 1, 3, 4]), "field y.*unevenly spaced"),
         (plane_raster().drop_vars("x"), "rotated"),
     ):
-        with pytest.raises(InvalidDataError, match=said):
+        with pytest.raises(InvalidDataError, match=message):
             tiles.find_windows(grid, size=2)
-        with pytest.raises(InvalidDataError, match=said):
+        with pytest.raises(InvalidDataError, match=message):
             tiles.masks(grid, WINDOWS)
 
 
@@ -619,7 +636,7 @@ def test_an_unknown_test_area_or_another_crs_is_refused():
     windows = boxes_at([0], [0])
     with pytest.raises(ValueError, match="no test area 'Thwaite'; did you mean Thwaites"):
         tiles.exclude(windows, ["Pine Island", "Thwaite"])
-    with pytest.raises(InvalidDataError, match="EPSG:3031 as of the test areas, found EPSG:3413"):
+    with pytest.raises(InvalidDataError, match="EPSG:3031 as in the test areas, found EPSG:3413"):
         tiles.exclude(windows.set_crs(3413, allow_override=True), "Thwaites")
 
 
@@ -711,9 +728,9 @@ def test_a_crs_without_its_code_is_that_of_the_windows_too():
 
 def test_grounding_lines_that_cannot_be_used_are_refused(tmp_path):
     windows = boxes_at([10_000], [10_000])
-    with pytest.raises(InvalidDataError, match="EPSG:3413 as of the grounding line, found EPSG:30"):
+    with pytest.raises(InvalidDataError, match="EPSG:3413 as in the grounding line, found EPSG:30"):
         tiles.grounded(windows, ICE.set_crs(3413, allow_override=True))
-    with pytest.raises(InvalidDataError, match="EPSG:3031 as of the grounding line, found EPSG:34"):
+    with pytest.raises(InvalidDataError, match="EPSG:3031 as in the grounding line, found EPSG:34"):
         tiles.grounded(windows.set_crs(3413, allow_override=True))
     with pytest.raises(InvalidDataError, match="polygons of the grounded ice, found LineString"):
         tiles.grounded(windows, ICE.set_geometry(ICE.boundary))

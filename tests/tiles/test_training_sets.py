@@ -124,8 +124,8 @@ def test_parts_and_test_areas_lie_11_km_apart(by, surveys, inputs, built, tmp_pa
     assert shapely.distance(boxes, areas).min() >= 11_000
     assert set(dataset["survey"].to_numpy()) == {"West", "East"}
     if by == "survey":
-        told = zip(dataset["survey"].to_numpy(), split, strict=True)
-        assert len(set(told)) == 2
+        pairs = zip(dataset["survey"].to_numpy(), split, strict=True)
+        assert len(set(pairs)) == 2
 
 
 def test_test_areas_can_be_kept(surveys, inputs):
@@ -228,10 +228,10 @@ def test_footprints_stand_beside_it_for_maps_of_both_kinds(built):
 
 def interrupt(batch: int) -> Any:
     """End a run as an interrupt does once it has cut so many batches."""
-    told = iter(range(1, batch + 1))
+    batches = iter(range(1, batch + 1))
 
     def progress(done: int, total: int) -> None:
-        if next(told) == batch:
+        if next(batches) == batch:
             raise KeyboardInterrupt
 
     return progress
@@ -271,11 +271,11 @@ def test_a_run_that_was_killed_goes_on(built, surveys, inputs, tmp_path, monkeyp
     assert killed.returncode == -signal.SIGKILL
     assert not path.exists()
     monkeypatch.setattr(building, "BATCH", 20)
-    told = []
-    build(surveys, inputs, path, step=18, seed=1, progress=lambda *counts: told.append(counts))
+    steps = []
+    build(surveys, inputs, path, step=18, seed=1, progress=lambda *counts: steps.append(counts))
     total = open_training_set(path).sizes["tile"]
-    assert told[0] == (60, total)
-    assert told[-1] == (total, total)
+    assert steps[0] == (60, total)
+    assert steps[-1] == (total, total)
     assert_same(open_training_set(path), open_training_set(built))
     names = {"tiles.zarr", "tiles_3031.geojson", "tiles_4326.geojson"}
     assert {file.name for file in tmp_path.iterdir()} == names
@@ -300,17 +300,19 @@ def test_the_workers_of_a_cluster_cut_the_same(built, surveys, inputs, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"crs": 3413}, r"East: z, field crs: expected EPSG:3031"),
         ({"datum": "EIGEN-6C4"}, r"East: z, field vertical_datum: expected ellipsoid"),
     ],
 )
-def test_a_grid_that_does_not_go_with_the_others_is_named(change, said, surveys, inputs, tmp_path):
+def test_a_grid_that_does_not_go_with_the_others_is_named(
+    change, message, surveys, inputs, tmp_path
+):
     mixed = {**surveys, "East": survey(EAST, **change)}
-    with pytest.raises(InvalidDataError, match=said):
+    with pytest.raises(InvalidDataError, match=message):
         build(mixed, inputs, tmp_path / "tiles.zarr")
-    with pytest.raises(InvalidDataError, match=said):
+    with pytest.raises(InvalidDataError, match=message):
         tiles.find(mixed)
     assert list(tmp_path.iterdir()) == []
 
@@ -334,7 +336,7 @@ def test_a_datum_that_nothing_states_is_told(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"size": 400}, "expected some of 400 x 400 cells"),
         ({"exclude_buffer": 100_000}, "expected some clear of Pine Island"),
@@ -342,8 +344,8 @@ def test_a_datum_that_nothing_states_is_told(tmp_path, caplog):
         ({"buffer": 1e6, "step": 36}, "expected some windows to train on"),
     ],
 )
-def test_a_set_or_a_part_without_tiles_is_refused(options, said, surveys, inputs, tmp_path):
-    with pytest.raises(InvalidDataError, match=said) as error:
+def test_a_set_or_a_part_without_tiles_is_refused(options, message, surveys, inputs, tmp_path):
+    with pytest.raises(InvalidDataError, match=message) as error:
         build(surveys, inputs, tmp_path / "tiles.zarr", **options)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
@@ -367,7 +369,7 @@ def test_rasters_of_the_wrong_shape_are_refused(surveys, inputs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"size": 30}, "multiple of 4"),
         ({"path": "tiles.nc"}, r"ends in \.zarr"),
@@ -376,9 +378,9 @@ def test_rasters_of_the_wrong_shape_are_refused(surveys, inputs, tmp_path):
         ({"validation": 0}, "validation"),
     ],
 )
-def test_a_wrong_call_is_told(options, said, surveys, inputs, tmp_path):
+def test_a_wrong_call_is_refused(options, message, surveys, inputs, tmp_path):
     path = tmp_path / options.pop("path", "tiles.zarr")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         build(options.pop("grids", surveys), inputs, path, step=36, **options)
 
 
@@ -424,10 +426,10 @@ def test_the_command_cuts_files_as_the_function_does(call, files, built, tmp_pat
     names = ("prior", "surface", "velocity", "accumulation")
     options = [part for name in names for part in (f"--{name}", files[name])]
     command = ["tiles", files["West"], files["East"], "--out", out, "--step", 18, "--seed", 1]
-    code, told, err = call(*command, *options)
+    code, output, err = call(*command, *options)
     assert code == 0, err
     dataset, expected = open_training_set(out), open_training_set(built)
-    assert f"{int((dataset['split'] == 'train').sum())} tiles to train on" in told
+    assert f"{int((dataset['split'] == 'train').sum())} tiles to train on" in output
     sources = json.loads(dataset.attrs["provenance"])["sources"]
     assert [source["role"] for source in sources] == ["training", "training", *names]
     assert all(len(source["sha256"]) == 64 for source in sources)

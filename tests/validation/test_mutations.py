@@ -129,7 +129,7 @@ def told_after(edit: Edit, path: Path, check: Callable[[], list[Fault]]) -> None
         assert "\n" not in str(fault)
         assert fault.expected or fault.found
         if fault.file == str(path):
-            assert fault.line or fault.entry or any(said in str(fault) for said in OF_ALL)
+            assert fault.line or fault.entry or any(part in str(fault) for part in OF_ALL)
             assert (fault.line or 1) <= len(after.decode(errors="replace").splitlines()) + 1
 
 

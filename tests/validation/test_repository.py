@@ -15,7 +15,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from deepbedmap import catalog, rasters, repository, validation
-from deepbedmap.cli.options import app
+from deepbedmap.cli.running import app
 from deepbedmap.errors import Fault
 
 REGISTRY = """\
@@ -129,7 +129,7 @@ def edit(path: Path, before: str, after: str) -> int:
     return text[: text.index(before)].count("\n") + 1
 
 
-def told(path: Path | list[Path]) -> list[str]:
+def messages_of(path: Path | list[Path]) -> list[str]:
     return [str(fault) for fault in validation.check(path)]
 
 
@@ -235,16 +235,16 @@ def test_a_key_given_twice_is_named_with_both_lines(own):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "message"),
     [
         ("citekey: Survey2009", "citekey: survey2010", "each citekey once"),
         ("filename: earlier.csv", "filename: survey.csv", "each file name in a folder once"),
     ],
     ids=["a citekey", "a file name"],
 )
-def test_a_name_given_twice_is_named_with_the_firsts_line(before, after, said, own):
+def test_a_name_given_twice_is_named_with_the_firsts_line(before, after, message, own):
     line = edit(own / "data_list.yml", before, after)
-    (fault,) = [fault for fault in validation.check(own) if said in fault.expected]
+    (fault,) = [fault for fault in validation.check(own) if message in fault.expected]
     assert fault.line == line
     assert "first on line" in fault.found
 
@@ -253,12 +253,12 @@ def test_a_circle_of_successors_is_named(own):
     listing = own / "data_list.yml"
     before = "status: active\n"
     edit(listing, before, "status: superseded\n  superseded_by: Survey2009\n")
-    assert "a circle: Survey2010 -> Survey2009 -> Survey2010" in "\n".join(told(own))
+    assert "a circle: Survey2010 -> Survey2009 -> Survey2010" in "\n".join(messages_of(own))
 
 
 def test_a_product_built_from_nothing_known_is_named(own):
     line = edit(own / "data_list.yml", "surveys: [Survey2009]", "surveys: [Survey209]")
-    assert told(own) == [
+    assert messages_of(own) == [
         f"{own}/data_list.yml, line {line}, entry Grid2013, field built_from.surveys[0]: expected "
         "the citekey of another dataset of this registry, found 'Survey209'; did you mean "
         "Survey2009 or Survey2010?"
@@ -295,13 +295,13 @@ PIPELINE_FAULTS = {
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"), PIPELINE_FAULTS.values(), ids=PIPELINE_FAULTS.keys()
+    ("before", "after", "message"), PIPELINE_FAULTS.values(), ids=PIPELINE_FAULTS.keys()
 )
-def test_a_fault_of_a_pipeline_is_named(before, after, said, own):
+def test_a_fault_of_a_pipeline_is_named(before, after, message, own):
     pipeline = own / "highres" / "survey.json"
     edit(pipeline, before, after)
     fault = only(validation.check(pipeline), pipeline)
-    assert said in str(fault)
+    assert message in str(fault)
     assert fault.line
     assert fault.field.startswith("pipeline[")
     assert fault in validation.check(root=own)
@@ -317,14 +317,14 @@ TEXT_FAULTS = {
 
 
 @pytest.mark.parametrize("name", ["data_list.yml", "highres/survey.json", "catalog/misc.yml"])
-@pytest.mark.parametrize(("text", "said"), TEXT_FAULTS.values(), ids=TEXT_FAULTS.keys())
-def test_a_text_that_cannot_be_used_is_a_fault_of_its_file(text, said, name, own):
+@pytest.mark.parametrize(("text", "message"), TEXT_FAULTS.values(), ids=TEXT_FAULTS.keys())
+def test_a_text_that_cannot_be_used_is_a_fault_of_its_file(text, message, name, own):
     path = own / name
     path.write_bytes(text.encode("latin-1"))
     faults = [fault for fault in validation.check(root=own) if fault.file == str(path)]
     assert faults
     if not (name.endswith(".json") and ":" in text):  # those are no JSON to begin with
-        assert any(said in str(fault) for fault in faults)
+        assert any(message in str(fault) for fault in faults)
 
 
 @pytest.mark.parametrize("name", ["data_list.yml", "highres/survey.json", "catalog/misc.yml"])
@@ -367,8 +367,8 @@ def test_all_faults_of_a_pipelines_stages_are_told_in_one_run(own):
     edit(path, "THICK > 0", "THICKNESS > 0")
     edit(path, "Z = SURFACE - THICK", "Z = SURF - THICK")
     edit(path, "X,Y,SURFACE", "X,Y,y,1st,SURFACE")
-    said = "\n".join(told(path))
-    assert all(word in said for word in ("'THICKNESS'", "'SURF'", "'Y' again", "'1st'"))
+    message = "\n".join(messages_of(path))
+    assert all(word in message for word in ("'THICKNESS'", "'SURF'", "'Y' again", "'1st'"))
 
 
 def test_what_is_written_from_the_registry_is_compared_with_it(own):
@@ -396,7 +396,7 @@ def test_raw_picks_without_faults_have_none(text, tmp_path):
     blanks = text.replace(",", " , ")
     for sound in (text, text.replace("\n", "\r\n"), "\ufeff" + text, text + "\n", blanks):
         path.write_text(sound, newline="")
-        assert told(path) == []
+        assert messages_of(path) == []
 
 
 CRESIS_FAULTS = {
@@ -429,7 +429,7 @@ def test_a_missing_thickness_is_no_fault(tmp_path):
     path = tmp_path / "raw.csv"
     for mark in ("", "nan", "*", "-9999", "-9999.00"):
         path.write_text(with_line(CRESIS, 3, f"-80,0,0,{mark},1,F,0,{mark},1"))
-        assert told(path) == []
+        assert messages_of(path) == []
 
 
 BEDMAP_FAULTS = {
@@ -469,9 +469,9 @@ def test_faults_of_the_columns_are_those_of_the_file(tmp_path):
         ("THICKNESS", "an unknown column"),
     ]
     path.write_text(CRESIS.replace("LON", "LAT"))
-    assert "line 1: expected each column once, found LAT again" in told(path)[0]
+    assert "line 1: expected each column once, found LAT again" in messages_of(path)[0]
     path.write_text(CRESIS.replace("LAT,LON", "LON,LAT"))
-    assert any("columns in the order LAT, LON" in line for line in told(path))
+    assert any("columns in the order LAT, LON" in line for line in messages_of(path))
 
 
 def test_blank_and_uneven_lines_do_not_shift_the_lines_of_later_faults(tmp_path):
@@ -495,7 +495,7 @@ def test_many_faults_of_one_kind_are_told_twenty_times_and_then_counted(tmp_path
 def test_a_raw_file_in_latin_1_is_named_with_its_line(tmp_path):
     path = tmp_path / "raw.csv"
     path.write_bytes(with_line(CRESIS, 3, "-80,0,0,1,1,Müller,0,1,1").encode("latin-1"))
-    assert f"{path}, line 3: expected text in UTF-8" in told(path)[0]
+    assert f"{path}, line 3: expected text in UTF-8" in messages_of(path)[0]
 
 
 def picks(**columns: object) -> pd.DataFrame:
@@ -519,9 +519,9 @@ def written(table: pd.DataFrame, path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["picks.csv", "picks.parquet"])
 def test_picks_without_faults_have_none(name, tmp_path):
-    assert told(written(picks(), tmp_path / name)) == []
-    assert told(written(picks().iloc[:, :3], tmp_path / name)) == []
-    assert told(written(picks().iloc[:0], tmp_path / name)) == []
+    assert messages_of(written(picks(), tmp_path / name)) == []
+    assert messages_of(written(picks().iloc[:, :3], tmp_path / name)) == []
+    assert messages_of(written(picks().iloc[:0], tmp_path / name)) == []
 
 
 @pytest.mark.parametrize("name", ["picks.csv", "picks.parquet"])
@@ -546,17 +546,15 @@ def test_a_faulty_pick_is_named_with_its_row(column, value, field, expected, fou
 
 def test_picks_in_degrees_are_a_fault_of_the_table(tmp_path):
     table = picks(x=[-120.0, 0, 100], y=[-80.0, -75, -70])
-    assert "metres, which degrees are not" in "\n".join(
-        told(written(table, tmp_path / "p.parquet"))
-    )
+    assert "metres, not degrees" in "\n".join(messages_of(written(table, tmp_path / "p.parquet")))
     table.attrs["crs"] = "EPSG:4326"
-    assert told(written(table, tmp_path / "p.parquet")) == []
+    assert messages_of(written(table, tmp_path / "p.parquet")) == []
 
 
 def test_picks_of_the_other_pole_may_be_anywhere(tmp_path):
     table = picks(x=[4e6, 4e6, 4e6])
     table.attrs["crs"] = "EPSG:3413"
-    assert told(written(table, tmp_path / "p.parquet")) == []
+    assert messages_of(written(table, tmp_path / "p.parquet")) == []
 
 
 def test_a_column_of_another_type_is_a_fault_of_the_table(tmp_path):
@@ -582,7 +580,7 @@ def saved(grid: xr.DataArray, path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["grid.nc", "grid.tif"])
 def test_a_grid_without_faults_has_none(name, grid, tmp_path):
-    assert told(saved(grid, tmp_path / name)) == []
+    assert messages_of(saved(grid, tmp_path / name)) == []
 
 
 def without(attribute: str) -> Callable[[xr.DataArray], xr.DataArray]:
@@ -626,14 +624,17 @@ def test_all_faults_of_a_grid_are_told_in_one_run(grid, tmp_path):
     path = tmp_path / "grid.nc"
     uneven = grid.drop_vars("spatial_ref").assign_coords(x=[0.0, 1, 3, 4])
     uneven.drop_attrs().to_netcdf(path, engine="h5netcdf")
-    said = "\n".join(told(path))
+    message = "\n".join(messages_of(path))
     for word in ("constant spacing", "reference system", "units", "vertical_datum", "provenance"):
-        assert word in said
+        assert word in message
 
 
 def test_a_grid_without_the_elevations_is_a_fault(grid, tmp_path):
     path = saved(grid.rename("bed"), tmp_path / "grid.nc")
-    assert "field z: expected bed elevation in metres, found nothing of this name" in told(path)[0]
+    assert (
+        "field z: expected bed elevation in metres, found nothing of this name"
+        in messages_of(path)[0]
+    )
 
 
 @pytest.fixture
@@ -648,7 +649,7 @@ def windows() -> gpd.GeoDataFrame:
 @pytest.mark.parametrize("name", ["windows.geojson", "windows.gpkg"])
 def test_windows_without_faults_have_none(name, windows, tmp_path):
     windows.to_file(tmp_path / name)
-    assert told(tmp_path / name) == []
+    assert messages_of(tmp_path / name) == []
 
 
 @pytest.mark.parametrize(
@@ -670,7 +671,7 @@ def test_a_faulty_window_is_named_with_its_row(column, value, expected, windows,
 
 def test_windows_in_degrees_are_a_fault(windows, tmp_path):
     windows.set_crs("EPSG:4326", allow_override=True).to_file(tmp_path / "windows.gpkg")
-    assert "a coordinate reference system in metres" in told(tmp_path / "windows.gpkg")[0]
+    assert "a coordinate reference system in metres" in messages_of(tmp_path / "windows.gpkg")[0]
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".tif", ".parquet", ".geojson", ".gpkg"])
@@ -706,7 +707,7 @@ def test_a_grid_that_was_cut_short_is_a_fault(tmp_path):
     )
     for name in ("grid.tif", "grid.nc"):
         path = saved(bed.rio.write_crs("EPSG:3031"), tmp_path / name)
-        assert told(path) == []
+        assert messages_of(path) == []
         path.write_bytes(path.read_bytes()[:-200_000])
         assert validation.check(path)[0].file == str(path)
 
@@ -723,7 +724,7 @@ def test_of_a_folder_all_that_is_known_is_checked_and_the_rest_is_left(own, tmp_
     kinds = set(validation.find_files(tmp_path).values())
     assert kinds == {"repository", "pipeline", "catalog", "readme", "cresis", "grid"}
     (tmp_path / "bare").mkdir()
-    assert "a folder without any" in told(tmp_path / "bare")[0]
+    assert "a folder without any of these" in messages_of(tmp_path / "bare")[0]
 
 
 @pytest.fixture
@@ -745,9 +746,9 @@ def test_the_command_counts_the_files_where_there_is_no_fault(run, own):
 
 def test_the_command_prints_a_line_a_fault_and_fails(run, own):
     edit(own / "data_list.yml", "year: 2010", "year: MMX")
-    code, said = run(own)
+    code, output = run(own)
     assert code == 1
-    assert said == (
+    assert output == (
         f"{own}/data_list.yml, line 7, entry Survey2010, field year: expected a whole number from "
         "1900 to 2100, or null, found 'MMX'\n"
     )
@@ -756,12 +757,12 @@ def test_the_command_prints_a_line_a_fault_and_fails(run, own):
 def test_the_command_gives_json_for_machines(run, own):
     assert run(own, "--json") == (0, "[]\n")
     edit(own / "data_list.yml", "year: 2010", "year: MMX")
-    code, said = run(own, "--json")
-    (fault,) = json.loads(said)
+    code, output = run(own, "--json")
+    (fault,) = json.loads(output)
     assert code == 1
     assert list(fault) == ["file", "line", "entry", "field", "expected", "found", "remedy"]
     assert (fault["line"], fault["entry"], fault["field"]) == (7, "Survey2010", "year")
 
 
 def test_real_raw_picks_have_no_fault(shared_data):
-    assert told(shared_data / "cresis" / "2018_Antarctica_DC8.csv") == []
+    assert messages_of(shared_data / "cresis" / "2018_Antarctica_DC8.csv") == []

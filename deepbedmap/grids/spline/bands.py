@@ -1,6 +1,6 @@
 """Bands of nodes near the data, stored as runs along the rows of a grid.
 
-A band is grown around the data, clipped to the region, and read as a grid of nodes or, by
+A band is grown around the data and clipped to the region. It is read as a grid of nodes or, by
 bicubic convolution, at the centres of cells.
 """
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Runs(NamedTuple):
     """Nodes of a grid as runs along its rows.
 
-    Row ``top + i`` holds runs ``first[i]`` to ``first[i + 1]``, sorted and apart; a run holds the
-    columns ``start`` to ``stop``, the last one left out.
+    Row ``top + i`` has the runs ``first[i]`` up to, not including, ``first[i + 1]``, sorted and
+    separate; a run has the columns ``start`` up to, not including, ``stop``.
     """
 
     top: int
@@ -41,16 +41,16 @@ class Band:
     Attributes
     ----------
     runs
-        Which nodes.
+        The nodes of the band.
     values
-        float32, run after run: the unit of the data.
+        float32, run after run, in the unit of the data.
     """
 
     runs: Runs
     values: npt.NDArray[np.float32]
 
     def grid(self, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-        """Heights at the nodes (0, 0) to (rows - 1, columns - 1), NaN outside the band."""
+        """Return heights at the nodes (0, 0) to (rows - 1, columns - 1), NaN outside the band."""
         grid = np.full(shape, np.nan, np.float32)
         _fill(grid, self.runs, value_offsets(self.runs), self.values)
         return grid
@@ -63,7 +63,7 @@ class Band:
         radius: float,
         first_row: int = 0,
     ) -> npt.NDArray[np.float32]:
-        """Heights at the centres of cells that lie within a radius of given cells.
+        """Interpolate heights at the centres of cells within a radius of cells with data.
 
         Parameters
         ----------
@@ -71,11 +71,11 @@ class Band:
             Rows and columns of cells; cell (0, 0) lies between the nodes (0, 0) and (1, 1) if
             ``first_row`` is 0.
         row, column
-            int64 (n,): cells that hold data; repeats do no harm.
+            int64 (n,): cells with data; repeats have no effect.
         radius
-            Cells, from centre to centre, at most the reach of the band less 2.
+            Cells, from centre to centre, at most the reach of the band minus 2.
         first_row
-            Row of cells to begin with, for a large grid that is written row by row.
+            First row of cells to return, for a large grid that is written row by row.
 
         Returns
         -------
@@ -86,7 +86,7 @@ class Band:
         Raises
         ------
         ValueError
-            A cell whose centre is so near is not in the band.
+            A cell within the radius is not covered by the band.
         """
         grid = np.full(shape, np.nan, np.float32)
         inside = (row >= first_row - radius) & (row < first_row + shape[0] + radius)
@@ -94,7 +94,7 @@ class Band:
             return grid
         near = _dilate_disc(runs_of(row[inside], column[inside]), radius)
         if not _convolve(grid, first_row, near, self.runs, value_offsets(self.runs), self.values):
-            raise ValueError(f"the band does not reach {radius:g} cells from the cells given")
+            raise ValueError(f"the band does not reach {radius:g} cells from the cells with data")
         return grid
 
 
@@ -108,7 +108,7 @@ class Box(NamedTuple):
 
 
 def runs_of(row: Integers, column: Integers) -> Runs:
-    """The runs of some nodes; repeats do no harm."""
+    """Return nodes as runs; repeats have no effect."""
     order = np.lexsort((column, row))
     row, column = row[order], column[order]
     new = np.ones(len(row), bool)
@@ -120,10 +120,11 @@ def runs_of(row: Integers, column: Integers) -> Runs:
 
 
 def dilate(runs: Runs, reach: int) -> Runs:
-    """Nodes up to so many columns and rows away."""
+    """Return all nodes within ``reach`` columns and rows of the runs."""
     size, wanted = 1, 2 * reach + 1
     grown = Runs(runs.top, runs.first, runs.start - reach, runs.stop + reach)
-    grown = _union(grown, grown)
+    grown = _union(grown, grown)  # joins runs that now overlap
+    # A union with itself, shifted by up to its own height, doubles the rows grown so far.
     while size < wanted:
         step = min(size, wanted - size)
         grown = _union(grown, grown._replace(top=grown.top + step))
@@ -132,7 +133,7 @@ def dilate(runs: Runs, reach: int) -> Runs:
 
 
 def clip(runs: Runs, box: Box, margin: int) -> Runs:
-    """The nodes in a box and a margin around it; every row and run reaches into it."""
+    """Return the nodes within a margin of a box, which every run is known to reach."""
     bottom = max(box.south - margin - runs.top, 0)
     top = min(box.north + margin + 1 - runs.top, len(runs.first) - 1)
     first = runs.first[bottom : top + 1]
@@ -146,7 +147,7 @@ def clip(runs: Runs, box: Box, margin: int) -> Runs:
 
 
 def _dilate_disc(runs: Runs, radius: float) -> Runs:
-    """Nodes up to a distance away."""
+    """Return all nodes within a distance of the runs."""
     grown: Runs | None = None
     for rows in range(-int(radius), int(radius) + 1):
         columns = int(np.sqrt(radius**2 - rows**2))
@@ -198,7 +199,7 @@ def rectangle(runs: Runs) -> Runs:
 
 
 def value_offsets(runs: Runs) -> Integers:
-    """What to add to a column to get the index of its value, a run; the number of values last."""
+    """Return each run's offset from a column to its value, and the number of values at the end."""
     ends = np.concatenate([[0], np.cumsum(runs.stop - runs.start)])
     ends[:-1] -= runs.start
     return ends
@@ -206,7 +207,7 @@ def value_offsets(runs: Runs) -> Integers:
 
 @compiled
 def find_run(runs: Any, row: int, column: int) -> int:
-    """The run that holds a node, -1 if none does."""
+    """Return the run that contains a node, -1 if none does (binary search)."""
     i = row - runs.top
     if i < 0 or i >= len(runs.first) - 1:
         return -1
@@ -231,8 +232,9 @@ def _fill(grid: Any, runs: Any, offsets: Any, values: Any) -> None:
 
 @compiled
 def _convolve(grid: Any, first_row: int, near: Any, runs: Any, offsets: Any, values: Any) -> bool:
+    """Interpolate at cell centres; return False if a node that is needed is not in the band."""
     rows, columns = grid.shape
-    weights = np.array([-1, 9, 9, -1]) / 16
+    weights = np.array([-1, 9, 9, -1]) / 16  # cubic convolution midway between nodes
     end = min(first_row + rows, near.top + len(near.first) - 1)
     for row in range(max(first_row, near.top), end):
         for run in range(near.first[row - near.top], near.first[row - near.top + 1]):
@@ -241,10 +243,10 @@ def _convolve(grid: Any, first_row: int, near: Any, runs: Any, offsets: Any, val
                 continue
             mean = np.zeros(stop - start + 3)
             for step in range(4):
-                found = find_run(runs, row + step - 1, start - 1)
-                if found < 0 or runs.stop[found] < stop + 2:
+                band_run = find_run(runs, row + step - 1, start - 1)
+                if band_run < 0 or runs.stop[band_run] < stop + 2:
                     return False
-                at = offsets[found]
+                at = offsets[band_run]
                 for i in range(len(mean)):
                     mean[i] += weights[step] * values[at + start - 1 + i]
             for i in range(stop - start):

@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.int64]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 compiled: Callable[[_Function], _Function] = numba.njit(nogil=True, cache=True)
-# Multiplies and adds in one step, a third faster; the same on any thread of one machine.
+# With fused multiply-add: a third faster, and the same result on any thread of one machine.
 compiled_fused: Callable[[_Function], _Function] = numba.njit(
     nogil=True, cache=True, fastmath={"contract"}
 )

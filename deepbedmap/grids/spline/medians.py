@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from deepbedmap.grids.spline.compiling import Floats, Integers
 
-_LARGEST = 2**23  # cells from the origin: each row between the data takes some bytes
+_LARGEST = 2**23  # cells from the origin: every row between the data takes memory, even if empty
 
 
 def block_medians(x: Floats, y: Floats, z: Floats) -> tuple[Floats, Floats, Floats]:
-    """Median x, y and z of the points nearest to each node, each median by itself.
+    """Compute the median x, y and z, each separately, of the points nearest to each node.
 
-    As ``gmt blockmedian`` with blocks one cell wide around the nodes; the mean of the two middle
-    values where their number is even. The order of the points does not matter.
+    This is ``gmt blockmedian`` with blocks one cell wide around the nodes. The median of an even
+    number of values is the mean of the two middle ones. The order of the points does not matter.
 
     Parameters
     ----------
@@ -30,7 +30,13 @@ def block_medians(x: Floats, y: Floats, z: Floats) -> tuple[Floats, Floats, Floa
     Returns
     -------
     tuple
-        x, y, z float64 (blocks,), by row and column.
+        x, y, z float64 (blocks,), sorted by row and column.
+
+    Raises
+    ------
+    ValueError
+        The arrays are empty or differ in length, a value is not finite, or a coordinate is more
+        than 2**23 cells from the origin.
 
     Examples
     --------
@@ -47,7 +53,7 @@ def block_medians(x: Floats, y: Floats, z: Floats) -> tuple[Floats, Floats, Floa
 
 
 class NodeData(NamedTuple):
-    """One datum a node, by row and column; x, y in cells of the finest grid."""
+    """One datum per node, sorted by row and column; x, y in cells of the finest grid."""
 
     x: Floats
     y: Floats
@@ -61,19 +67,19 @@ def checked_data(x: Floats, y: Floats, z: Floats) -> tuple[Floats, Floats, Float
     """Return x, y (cells) and z as contiguous float64 (n,); raise ValueError if invalid."""
     x, y, z = (np.ascontiguousarray(values, np.float64) for values in (x, y, z))
     if not x.ndim == y.ndim == z.ndim == 1 or not x.size == y.size == z.size:
-        raise ValueError(f"x, y and z must be alike in length: {x.shape}, {y.shape}, {z.shape}")
+        raise ValueError(f"x, y and z must have equal lengths, not {x.shape}, {y.shape}, {z.shape}")
     if x.size == 0:
         raise ValueError("no data")
     for name, values in (("x", x), ("y", y), ("z", z)):
         if not np.isfinite(values).all():
-            raise ValueError(f"{name} holds values that are not finite")
+            raise ValueError(f"{name} has values that are not finite")
     if max(np.abs(x).max(), np.abs(y).max()) > _LARGEST:
-        raise ValueError(f"x and y must lie within {_LARGEST} cells of the origin")
+        raise ValueError(f"x and y must be within {_LARGEST} cells of the origin")
     return x, y, z
 
 
 def _groups(x: Floats, y: Floats, spacing: int) -> tuple[Integers, Integers]:
-    """Points sorted by nearest node, and where in that order each node's begin; the end too."""
+    """Return points sorted by nearest node, and where each node's points begin, and the end."""
     row, column = nearest_node(y, spacing), nearest_node(x, spacing)
     key = (row - row.min()) * (np.ptp(column) + 1) + (column - column.min())
     order = np.argsort(key)

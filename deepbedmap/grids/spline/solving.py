@@ -1,7 +1,7 @@
 """Solve the spline on nested grids, from the coarsest to the finest.
 
-A trend is removed from the data first, and restored at the end. The coarser grids can be
-solved for all data, and the finest one part by part.
+A trend is removed from the data first and restored at the end. The coarser grids can be solved
+for all data, and the finest one part by part.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ if TYPE_CHECKING:
     from deepbedmap.grids.spline.medians import NodeData
 
 MARGIN = 128
-"""Cells around a part of a region within which data bear on it directly."""
+"""Cells around a part of a region within which data affect it directly."""
 
 _COARSEST = 16  # nodes that the data span on the coarsest grid, at most
-# Times that the spacing is halved within a part: the coarser grids are of all data. The edge of a
-# part is felt as far as a band is wide, which is twice as many cells on a grid twice as coarse.
+# Number of times that the spacing is halved within a part; the coarser grids are solved for all
+# data. The edge of a part has an effect as far as a band is wide, which is twice as many cells on a
+# grid twice as coarse, so that every further level would double the margin.
 _SHARED = 1
 # Heights may leave the data's range by this many times its width.
 _OVERSHOOT = 2.0
-# Medians nearer than this (RMS, in cells) to a straight line ten times as long lie on it.
+# Medians nearer than this (RMS, in cells) to a straight line ten times as long count as on it.
 _STRAIGHT = 2.0
-# Across less than this (RMS, in cells) no slope is taken: it would carry far beyond the data.
+# Across less than this (RMS, in cells) no slope is fitted: it would be extrapolated far beyond the
+# data.
 _NARROW = 0.25
 
 
@@ -51,51 +53,53 @@ def solve(
     sweeps: int = 280,
     threads: int | None = None,
 ) -> Band:
-    """Heights of the spline at the nodes around the data.
+    """Solve the spline at the nodes around the data.
 
     Parameters
     ----------
     x, y
-        float64 (n,), in cells, in any order. Of several data nearest to one node their mean
-        counts: pass :func:`block_medians`.
+        float64 (n,), in cells, in any order. Data nearest to the same node are averaged: pass
+        :func:`block_medians`.
     z
         float64 (n,), in any unit.
     shape
-        Rows and columns of nodes of a region with free edges, from node (0, 0); all data lie in it.
-        Without it there is no edge, and the surface levels off far from the data.
+        Rows and columns of nodes of a region with free edges, from node (0, 0), that contains all
+        data. Without it there is no edge, and the surface levels off far from the data.
     tension
         From 0 (minimum curvature) to 1 (harmonic).
     reach
-        Nodes up to so many columns and rows from a datum are solved for, at least 5. The further,
-        the nearer to the spline of the whole plane.
+        Nodes within this many columns and rows of a datum are solved for, at least 5. The larger,
+        the closer to the spline of the whole plane.
     sweeps
-        Of relaxation on the finest grid; a third on each of the coarser ones.
+        Number of sweeps on the finest grid; a third of it on each coarser one.
     threads
-        All that numba may use by default. The result is the same, bit for bit, for any number.
+        Number of threads; by default all that numba may use. The result is the same, bit for bit,
+        for any number.
 
     Returns
     -------
     Band
-        float32 heights; memory and time follow the number of data, not the area between them.
+        float32 heights; memory and time depend on the number of data, not on the area between them.
 
     Raises
     ------
     ValueError
-        No data, values that are not finite, arrays of unequal length, data outside the region,
-        parameters out of range.
+        There are no data, a value is not finite, the arrays differ in length, data are outside the
+        region, or a parameter is out of range.
 
     Notes
     -----
-    A plane is taken off the data first, or the trend along it where the data lie on one straight
-    line, which carries no plane; a single datum gives a constant. Nested grids, each with half the
-    spacing of the one before, are relaxed in turn (successive over-relaxation). On each, the nodes
-    solved for stand in a frame held at the heights of the coarser one; the coarsest is a rectangle
-    with level edges. At an edge of the region, as in GMT: (1 - T) u_nn + T u_n = 0 along the normal
-    n, no change of the Laplacian across the edge, and u_xy = 0 in a corner.
+    A plane is removed from the data first, or the trend along the line where the data are on one
+    straight line, which does not define a plane; a single datum gives a constant. Nested grids,
+    each with half the spacing of the one before, are relaxed in turn (successive over-relaxation).
+    On each, the nodes solved for are framed by nodes held at the heights of the coarser grid; the
+    coarsest is a rectangle with level edges. At an edge of the region, as in GMT,
+    (1 - T) u_nn + T u_n = 0 along the normal n, the Laplacian does not change across the edge, and
+    u_xy = 0 in a corner.
 
-    No height leaves the range of the data, less the plane, by more than twice its width: should a
-    grid be about to, it is relaxed anew, more slowly and then as a harmonic surface through the
-    nodes next to the data, and a warning is logged.
+    No height leaves the range of the data, less the plane, by more than twice its width: if one on
+    some grid does, the grid is relaxed again, more slowly and then as a harmonic surface through
+    the nodes next to the data, and a warning is logged.
 
     Examples
     --------
@@ -110,20 +114,20 @@ def solve(
 
 @dataclass(frozen=True)
 class Coarse:
-    """The coarser grids of a spline, solved: any part of the finest one follows from them.
+    """The solved coarser grids of a spline, from which any part of the finest one follows.
 
     Attributes
     ----------
     band
-        Heights less the trend, at nodes ``spacing`` cells apart.
+        Heights minus the trend, at nodes ``spacing`` cells apart.
     spacing
         2 cells, or 1 where the data span few.
     trend
-        Of the heights: a constant, and slopes along x and y.
+        Trend of the heights: a constant, and slopes along x and y.
     bounds
-        What heights less the trend keep to.
+        Lowest and highest allowed height minus the trend.
     plan
-        What was asked for.
+        The parameters of the spline.
     """
 
     band: Band
@@ -145,8 +149,8 @@ def solve_coarse(
 ) -> Coarse:
     """Solve the coarser grids of the spline through all data, for :func:`refine`.
 
-    Parameters, and errors, are those of :func:`solve`. Time and memory are a fraction of its, and
-    the result is small enough to send to other machines.
+    Parameters and errors are those of :func:`solve`. It takes a fraction of the time and memory of
+    :func:`solve`, and the result is small enough to send to other machines.
     """
     with _pool(threads) as pool:
         return _coarsest_first(x, y, z, Plan(shape, tension, reach, sweeps), pool)[0]
@@ -160,31 +164,31 @@ def refine(
     window: tuple[int, int, int, int],
     threads: int | None = None,
 ) -> Band:
-    """Heights of the spline at the nodes around the data of a part of the region.
+    """Solve the spline at the nodes around the data of a part of the region.
 
     Parameters
     ----------
     coarse
-        Of all data, with all parameters.
+        The coarser grids, solved for all data.
     x, y, z
-        Those data, as :func:`solve_coarse` got them, that lie within :data:`MARGIN` cells of the
-        window; more do no harm.
+        The data passed to :func:`solve_coarse`, at least those within :data:`MARGIN` cells of the
+        window.
     window
-        First row and column, last row and column of its nodes.
+        First row and column, last row and column of the nodes of the part.
     threads
-        As of :func:`solve`.
+        As in :func:`solve`.
 
     Returns
     -------
     Band
-        The nodes around those data. In the window the heights are those that :func:`solve` gives,
-        but for what is left, at a distance of MARGIN, of the difference between the coarser grids
-        and the finest: some 1/50,000 of the relief. So parts that are solved one by one join.
+        The nodes around those data. Within the window the heights are those of :func:`solve`, up
+        to about 1/50,000 of the relief: what remains, at a distance of MARGIN, of the difference
+        between the coarser grids and the finest. Parts solved one by one therefore join.
 
     Raises
     ------
     ValueError
-        As :func:`solve`; no data so near to the window.
+        As in :func:`solve`, or no data are within MARGIN cells of the window.
 
     Examples
     --------
@@ -199,11 +203,11 @@ def refine(
     _require_inside(x, y, coarse.plan.shape)
     row, column = nearest_node(y, 1), nearest_node(x, 1)
     south, west, north, east = window
-    beside = (row >= south - MARGIN) & (row <= north + MARGIN)
-    beside &= (column >= west - MARGIN) & (column <= east + MARGIN)
-    if not beside.any():
+    near = (row >= south - MARGIN) & (row <= north + MARGIN)
+    near &= (column >= west - MARGIN) & (column <= east + MARGIN)
+    if not near.any():
         raise ValueError(f"no data within {MARGIN} cells of the window {window}")
-    x, y, z = x[beside], y[beside], z[beside]
+    x, y, z = x[near], y[near], z[near]
     data = average_at_nodes(x, y, z, np.ones(len(x)), 1)
     levels = _nested(_less_trend(data, coarse.trend), coarse.spacing)
     with _pool(threads) as pool:
@@ -212,7 +216,7 @@ def refine(
 
 def _pool(threads: int | None) -> AbstractContextManager[ThreadPoolExecutor | None]:
     if threads is not None and threads < 1:
-        raise ValueError(f"threads {threads} must not be under 1")
+        raise ValueError(f"threads must be at least 1, not {threads}")
     threads = threads or numba.config.NUMBA_NUM_THREADS
     return ThreadPoolExecutor(threads) if threads > 1 else nullcontext()
 
@@ -220,11 +224,11 @@ def _pool(threads: int | None) -> AbstractContextManager[ThreadPoolExecutor | No
 def _coarsest_first(
     x: Floats, y: Floats, z: Floats, plan: Plan, pool: ThreadPoolExecutor | None
 ) -> tuple[Coarse, list[NodeData]]:
-    """The coarser grids, solved, and the data of the finer ones, from the finest on."""
+    """Solve the coarser grids, and return the data of the finer ones, the finest first."""
     if not 0 <= plan.tension <= 1 or plan.reach < 5 or plan.sweeps < 1:
         raise ValueError(
-            f"tension {plan.tension} must lie in 0 to 1, reach {plan.reach} not under 5,"
-            f" sweeps {plan.sweeps} not under 1"
+            f"tension {plan.tension} must be from 0 to 1, reach {plan.reach} at least 5,"
+            f" sweeps {plan.sweeps} at least 1"
         )
     x, y, z = checked_data(x, y, z)
     _require_inside(x, y, plan.shape)
@@ -232,6 +236,7 @@ def _coarsest_first(
     trend = _trend(data.x, data.y, data.z)
     levels = _nested(_less_trend(data, trend))
     low, high = levels[0].z.min(), levels[0].z.max()
+    # The second term is for data all in one plane, whose range is nothing but rounding.
     margin = _OVERSHOOT * (high - low) + 1e-5 * max(abs(low), abs(high))
     bounds = float(low - margin), float(high + margin)
     finer = min(_SHARED, len(levels) - 1)
@@ -243,7 +248,7 @@ def _coarsest_first(
 
 
 def _finer(coarse: Coarse, levels: list[NodeData], pool: ThreadPoolExecutor | None) -> Band:
-    """The finer grids; the heights, trend included, on the last of them."""
+    """Solve the finer grids, and return the heights, trend included, on the finest."""
     band = coarse.band
     for level in range(len(levels) - 1, -1, -1):
         band = relax_grid(levels[level], 2**level, coarse.plan, band, coarse.bounds, pool)
@@ -257,7 +262,7 @@ def _require_inside(x: Floats, y: Floats, shape: tuple[int, int] | None) -> None
         for values, count in ((x, shape[1]), (y, shape[0])):
             nodes = nearest_node(values, 1)
             if nodes.min() < 0 or nodes.max() >= count:
-                raise ValueError(f"data lie outside the region of {shape} nodes")
+                raise ValueError(f"data are outside the region of {shape} nodes")
 
 
 def _less_trend(data: NodeData, trend: tuple[float, float, float]) -> NodeData:
@@ -265,7 +270,10 @@ def _less_trend(data: NodeData, trend: tuple[float, float, float]) -> NodeData:
 
 
 def _nested(data: NodeData, spacing: int | None = None) -> list[NodeData]:
-    """The data on grids of 1, 2, 4... cells: those under a spacing, or until one spans them all."""
+    """Average the data on grids of 1, 2, 4... cells.
+
+    The grids are those finer than a spacing, or all up to one on which few nodes span the data.
+    """
     levels = [data]
     while (
         2 ** len(levels) < spacing
@@ -278,9 +286,13 @@ def _nested(data: NodeData, spacing: int | None = None) -> list[NodeData]:
 
 
 def _trend(x: Floats, y: Floats, z: Floats) -> tuple[float, float, float]:
-    """Constant and slopes along x and y of a plane through the data, as far as they carry one."""
+    """Return constant and slopes along x and y of a plane fitted to the data.
+
+    A slope is fitted only in directions in which the data extend far enough to define it.
+    """
     middle = np.array([x.mean(), y.mean()])
     away = np.stack([x, y], axis=1) - middle
+    # The principal axes of the positions, the shorter first.
     variances, directions = np.linalg.eigh(away.T @ away / len(x))
     across, along = np.sqrt(np.maximum(variances, 0))
     straight = across < max(_NARROW, min(_STRAIGHT, 0.1 * along))

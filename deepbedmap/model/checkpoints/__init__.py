@@ -7,4 +7,4 @@ the network again. The state from which a training resumes is such a file too. B
 
 from deepbedmap.faces import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, extra="model")

@@ -76,7 +76,9 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies are aligned in memory, as the saved tensors were. Views of the file are not,
+            # and some kernels then round differently.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         start = path.read_bytes()[:2] if path.is_file() else b""
         pickled = start == b"PK" or start[:1] == b"\x80"

@@ -81,6 +81,8 @@ def save(
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
+    >>> from deepbedmap.model.networks import Generator
     >>> generator = Generator(1, features=8, growth=4, input_features=4)
     >>> path = save(generator, Path(tempfile.mkdtemp()) / "generator.safetensors", seed=7)
     >>> checkpoint = load(path)

@@ -59,6 +59,8 @@ def save_state(
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
+    >>> import torch
     >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
     >>> path = save_state({"weight": torch.ones(2)}, path, step=3)
     >>> load_state(path).metadata["step"], path.with_suffix(".json").exists()

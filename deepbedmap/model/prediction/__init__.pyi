@@ -2,6 +2,8 @@ from .continent import make_dem as make_dem
 from .domain import bands as bands
 from .domain import least_memory as least_memory
 from .domain import refine_band as refine_band
+from .from_files import Predicted as Predicted
+from .from_files import predict_files as predict_files
 from .predicting import Precision as Precision
 from .predicting import Reader as Reader
 from .predicting import autocasts as autocasts
@@ -19,12 +21,14 @@ __all__ = [
     "ZOOM",
     "Block",
     "Precision",
+    "Predicted",
     "Reader",
     "autocasts",
     "bands",
     "least_memory",
     "make_dem",
     "predict",
+    "predict_files",
     "reader",
     "refine_band",
     "window",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from deepbedmap.files.resumable import Parts
     from deepbedmap.model.prediction.bed_store import BedStore, Refinement
-    from deepbedmap.progress import Tell
+    from deepbedmap.progress import StepProgress
 
 _FORMAT = 1  # of the work folder: that of another one is not gone on with
 
@@ -158,7 +158,7 @@ def add_provenance(dataset: xr.Dataset, **said: Any) -> None:
 
 
 def publish(
-    dataset: xr.Dataset, paths: Sequence[Path], parts: Parts, progress: Tell | None
+    dataset: xr.Dataset, paths: Sequence[Path], parts: Parts, progress: StepProgress | None
 ) -> list[Path]:
     """Write the products; the first takes the work folder with it."""
     from deepbedmap import products

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from deepbedmap.cluster import mapped
+from deepbedmap.errors import WrongCallError
 from deepbedmap.files.atomic import beside
 from deepbedmap.files.resumable import Parts
 from deepbedmap.model import checkpoints as saved
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from deepbedmap.model.prediction.refining import Block
     from deepbedmap.products.check_report import Report
     from deepbedmap.products.rules import Policy
-    from deepbedmap.progress import Tell
+    from deepbedmap.progress import StepProgress
     from deepbedmap.rasters.lattice import Bounds
     from deepbedmap.tiles.inputs import Inputs
 
@@ -80,7 +81,7 @@ def make_dem(
     outline: Any = None,
     bathymetry: Source | None = None,
     blend_width: float = 5_000,
-    progress: Tell | None = None,
+    progress: StepProgress | None = None,
     report: Callable[[Report], None] | None = None,
 ) -> list[Path]:
     """Predict a bed from files, check it, and write it.
@@ -169,7 +170,7 @@ def make_dem(
 
     products.policies_of(policies)
     if bathymetry is not None and outline is None:
-        raise ValueError("bathymetry: expected an outline too, along which it is blended")
+        raise WrongCallError("bathymetry: expected an outline too, along which it is blended")
     paths = product_paths(out)
     files = checkpoint_files(checkpoints)
     opened = open_inputs(inputs)
@@ -290,7 +291,7 @@ def _refine(
     parts: Parts,
     place: torch.device,
     client: Any = None,
-    progress: Tell | None = None,
+    progress: StepProgress | None = None,
 ) -> None:
     """Refine this process's share of bands; what is done is written while the next is computed."""
     store = BedStore(parts.folder, work)

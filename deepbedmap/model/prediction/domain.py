@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepbedmap.errors import WrongCallError
 from deepbedmap.model.prediction.image import ImageRefiner
 from deepbedmap.model.prediction.refining import even_cuts
 from deepbedmap.model.prediction.tiled import TiledRefiner
@@ -146,7 +147,7 @@ def refine_band(
     refiner = _refiner(network, shape, memory, device, autocast, batch_size)
     start, stop, step = band.indices(refiner.height)
     if step != 1 or stop <= start or (band.stop or 0) > refiner.height:
-        raise ValueError(f"band: expected rows of 0 to {refiner.height}, found {band}")
+        raise WrongCallError(f"band: expected rows of 0 to {refiner.height}, found {band}")
     network.to(refiner.device).eval()
     if origin is None:
         origin = getattr(read, "origin", (0, 0))

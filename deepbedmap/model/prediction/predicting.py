@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from deepbedmap.errors import WrongCallError
 from deepbedmap.model.prediction import domain
 from deepbedmap.model.prediction.refining import ZOOM
 from deepbedmap.tiles.inputs import PADDING, RESOLUTION, RESOLUTIONS, cut_inputs
@@ -217,10 +218,10 @@ def window(inputs: Inputs, bounds: Bounds | None = None) -> Bounds:
     cell = RESOLUTIONS["x"]
     xmin, ymin, xmax, ymax = bounds
     if xmin >= xmax or ymin >= ymax:
-        raise ValueError(f"bounds: expected (xmin, ymin, xmax, ymax), found {bounds}")
+        raise WrongCallError(f"bounds: expected (xmin, ymin, xmax, ymax), found {bounds}")
     from_edge = [(bounds[side] - covered[side % 2]) / cell for side in range(4)]
     if any(abs(cells - round(cells)) > 1e-6 for cells in from_edge):
-        raise ValueError(
+        raise WrongCallError(
             f"bounds: expected edges of the prior's cells of {cell:g} m, found {bounds}; "
             f"the prior begins at {covered[:2]}"
         )

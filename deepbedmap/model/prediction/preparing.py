@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from deepbedmap.catalog.opening import open_source
-from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
 from deepbedmap.model.prediction.predicting import window
 from deepbedmap.tiles.inputs import PADDING, RESOLUTION, RESOLUTIONS, Inputs
 
@@ -37,11 +37,11 @@ def product_paths(out: Any) -> list[Path]:
     """Places of the products, each of which can be written; nothing has been computed yet."""
     paths = [Path(path) for path in ([out] if isinstance(out, str | os.PathLike) else out)]
     if not paths or len({path.absolute() for path in paths}) < len(paths):
-        raise ValueError("out: expected the names of one product or several, each once")
+        raise WrongCallError("out: expected the names of one product or several, each once")
     for path in paths:
         if path.suffix not in SUFFIXES:
-            raise ValueError(
-                f"out: expected a name that ends in {', '.join(SUFFIXES)}, not {path.name!r}"
+            raise WrongCallError(
+                f"expected a name that ends in .tif, .nc or .zarr, not {path.name!r}", "out"
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def checkpoint_files(checkpoints: Any) -> list[Path]:
             raise MissingDataError(str(fault))
         files += weights
     if not files:
-        raise ValueError("checkpoints: expected one or several, found none")
+        raise WrongCallError("checkpoints: expected one or several, found none")
     return files
 
 
@@ -89,7 +89,7 @@ def open_inputs(inputs: Inputs | Mapping[str, Source]) -> Inputs:
         names = {*ROLES}
         absent = sorted(names - {"surface_filler"} - inputs.keys()) or sorted(inputs.keys() - names)
         if absent:
-            raise ValueError(f"inputs: expected {', '.join(ROLES)}; see {absent[0]!r}")
+            raise WrongCallError(f"inputs: expected {', '.join(ROLES)}; see {absent[0]!r}")
         inputs = Inputs(**{name: raster_of(source) for name, source in inputs.items()})
     from deepbedmap import rasters
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,7 +133,7 @@ class Refiner:
     ) -> None:
         self.height, self.width = shape[0] - 2, shape[1] - 2
         if min(self.height, self.width) < 1:
-            raise ValueError(f"shape: expected at least 3 x 3 cells, found {shape}")
+            raise WrongCallError(f"shape: expected at least 3 x 3 cells, found {shape}")
         self.device, self.autocast, self.batch_size = device, autocast, batch_size
         weights = list(network.parameters())
         self.dtype = weights[0].dtype if weights else torch.float32
@@ -183,7 +183,7 @@ class Refiner:
         for name, grid in read(*box).items():
             rows, columns = (CELLS_PER_KM[name] * (box[edge + 1] - box[edge]) for edge in (0, 2))
             if grid.shape[1:] != (rows, columns):
-                raise ValueError(
+                raise WrongCallError(
                     f"read: expected {name} of {rows} x {columns} cells for {tuple(box)}, "
                     f"found {grid.shape}"
                 )

@@ -4,19 +4,19 @@ from .configuration import Configuration as Configuration
 from .configuration import to_toml as to_toml
 from .fitting import Fitted as Fitted
 from .fitting import fit as fit
+from .from_files import settings_of as settings_of
+from .from_files import train_files as train_files
+from .from_files import tune_files as tune_files
 from .in_memory import Tiles as Tiles
 from .in_memory import TrainingSet as TrainingSet
 from .loading import load_tiles as load_tiles
 from .loading import provenance_of as provenance_of
 from .optimizers import paper_optimizer as paper_optimizer
-from .plain import Advance as Advance
-from .plain import train as train
 from .running import Progress as Progress
 from .running import make_generator as make_generator
 from .search_space import Space as Space
 from .search_space import load_space as load_space
 from .steps import Step as Step
-from .steps import adversarial_step as adversarial_step
 from .steps import refine as refine
 from .streaming import StreamedSet as StreamedSet
 from .studies import table as table
@@ -26,7 +26,6 @@ from .validating import validate as validate
 
 __all__ = [
     "PRESETS",
-    "Advance",
     "Captured",
     "Configuration",
     "Fitted",
@@ -37,7 +36,6 @@ __all__ = [
     "Tiles",
     "TrainingSet",
     "Tuned",
-    "adversarial_step",
     "fit",
     "load_space",
     "load_tiles",
@@ -45,9 +43,11 @@ __all__ = [
     "paper_optimizer",
     "provenance_of",
     "refine",
+    "settings_of",
     "table",
     "to_toml",
-    "train",
+    "train_files",
     "tune",
+    "tune_files",
     "validate",
 ]

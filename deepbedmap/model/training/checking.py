@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.tiles.inputs import INPUTS, RESOLUTION, RESOLUTIONS
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def require_complete(batch: Mapping[str, Tensor]) -> None:
 def tiles_of_split(dataset: xr.Dataset, split: str) -> npt.NDArray[np.intp]:
     """Numbers of the tiles of a part, of a training set whose grids fit the network."""
     if split not in ("train", "validation"):
-        raise ValueError(f"split must be train or validation, not {split!r}")
+        raise WrongCallError(f"split must be train or validation, not {split!r}")
     for name, cell in {**RESOLUTIONS, "y": RESOLUTION}.items():
         found = dataset[name].attrs.get("resolution", cell)
         if found != cell:

@@ -292,7 +292,7 @@ def to_toml(settings: Configuration) -> str:
 
     Examples
     --------
-    >>> print(to_toml(configuration.load("default")).splitlines()[1])
+    >>> print(to_toml(load("default")).splitlines()[1])
     name = "FlowAlignedGenerator"
     """
 

@@ -72,8 +72,11 @@ class Losses:
     content_weight, adversarial_weight, topographic_weight, structural_weight
         Weights of the terms; 0 leaves one out. The adversarial one counts in the second phase.
     detached
-        Whether the adversarial term changes the value of the loss and not its gradient, as in the
-        original; see :func:`deepbedmap.model.training.adversarial_step`.
+        False: the relativistic average loss, whose gradient reaches the generator through the
+        discriminator. True: the slip in the original code, where the generator's loss took the
+        logits of its beds (normalised by the running statistics) as constants and ones as the
+        logits of surveyed beds, so that the adversarial term changed the value of the loss and not
+        its gradient.
     """
 
     content: Literal["absolute", "huber"]

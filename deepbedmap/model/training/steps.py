@@ -15,14 +15,14 @@ from torch.nn import functional
 from deepbedmap.errors import Fault, InvalidDataError
 from deepbedmap.model import losses
 from deepbedmap.model.distributed import parallel, synchronise, whole, world
-from deepbedmap.model.training.checking import require_complete
-from deepbedmap.model.training.settings import Losses
 from deepbedmap.tiles.inputs import INPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from torch.optim import Optimizer
+
+    from deepbedmap.model.training.settings import Losses
 
 logger = logging.getLogger(__name__)
 
@@ -256,67 +256,6 @@ class Step:
         none = torch.zeros_like(error)
         cost = functional.huber_loss(error, none, reduction="none", delta=self.terms.delta)
         return _mean(cost, mask)
-
-
-def adversarial_step(
-    generator: nn.Module,
-    discriminator: nn.Module,
-    generator_optimizer: Optimizer,
-    discriminator_optimizer: Optimizer,
-    batch: Mapping[str, Tensor],
-    *,
-    detached: bool = False,
-) -> dict[str, float]:
-    """Train the discriminator on a batch, then the generator on the same batch.
-
-    Parameters
-    ----------
-    generator, discriminator
-        The networks; both are left in training mode.
-    generator_optimizer, discriminator_optimizer
-        Their optimizers.
-    batch
-        The generator's inputs ``x``, ``w1``, ``w2`` and ``w3`` and the surveyed bed ``y``
-        (n, 1, 4(h - 2), 4(w - 2)), all without gaps; perhaps ``index`` (n,), the tiles' numbers
-        in the training set, by which a fault names them. At least two tiles.
-    detached
-        False: the relativistic average loss, whose gradient reaches the generator through the
-        discriminator as that was trained, normalising by batch. True: the original's slip, where
-        the generator's loss took the logits of its beds (normalised by the running statistics)
-        as constants and ones for those of surveyed beds, so that the adversarial term changed
-        the value of the loss and not its gradient.
-
-    Returns
-    -------
-    dict
-        ``d_loss`` and ``d_accuracy`` (share of surveyed beds with a logit of at least 0 and of
-        generated ones below 0) before the discriminator's update; ``g_loss``, ``psnr`` (dB) and
-        ``ssim`` before the generator's.
-
-    Raises
-    ------
-    InvalidDataError
-        A tile holds NaN or infinity; no network has changed.
-    ValueError
-        The batch has fewer than two tiles, on which batches cannot be normalised.
-    """
-    if len(batch["y"]) < 2:
-        raise ValueError(f"batch: expected at least 2 tiles, found {len(batch['y'])}")
-    require_complete(batch)
-    terms = Losses(
-        content="absolute",
-        scale=1.0,
-        delta=1.0,
-        content_weight=losses.CONTENT_WEIGHT,
-        adversarial_weight=losses.ADVERSARIAL_WEIGHT,
-        topographic_weight=losses.TOPOGRAPHIC_WEIGHT,
-        structural_weight=losses.STRUCTURAL_WEIGHT,
-        detached=detached,
-    )
-    step = Step(generator, generator_optimizer, discriminator, discriminator_optimizer, terms=terms)
-    measured = step(batch)
-    names = ("d_loss", "d_accuracy", "g_loss", "psnr", "ssim")
-    return {name: measured[name].item() for name in names}
 
 
 def _mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepbedmap.errors import DivergedError, Fault, InvalidDataError, MissingDataError
+from deepbedmap.extras import required_extra
 from deepbedmap.files.atomic import beside
 from deepbedmap.model.training import fitting
 from deepbedmap.model.training.configuration import to_toml
@@ -270,13 +271,9 @@ def _storage(out: Path) -> Any:
 
 
 def require_optuna() -> Any:
-    """Import optuna and silence its log; raise MissingDataError if it is not installed."""
-    try:
+    """Import optuna and silence its log; raise MissingExtraError if it is not installed."""
+    with required_extra("tuning"):
         import optuna
-    except ImportError as error:
-        raise MissingDataError(
-            "tuning needs the package optuna: pip install 'deepbedmap[tuning]'"
-        ) from error
     # It would write a line to the standard error for each trial, besides what we say.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepbedmap.errors import Fault, InvalidDataError
+from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.model.training.configuration import load
 from deepbedmap.model.training.studies import StudyFolder, require_optuna, table
 
@@ -111,12 +111,14 @@ def tune(
         Ctrl-C, once the state of the trial has been written.
     """
     if trials < 1:
-        raise ValueError(f"trials must be at least 1, not {trials}")
+        raise WrongCallError(f"trials must be at least 1, not {trials}")
     split = getattr(validation, "split", "validation")
     if split != "validation":
-        raise ValueError(f"settings are chosen on the validation split alone, not on {split!r}")
+        raise WrongCallError(f"settings are chosen on the validation split alone, not on {split!r}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("tune runs a trial a process: start it several times, without torchrun")
+        raise WrongCallError(
+            "tune runs a trial a process: start it several times, without torchrun"
+        )
     base = load("default") if base is None else base
     identity = {
         "space": [str(dimension) for dimension in space],

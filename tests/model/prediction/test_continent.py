@@ -487,7 +487,7 @@ def test_two_runs_at_one_product_do_not_mix(place: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"out": "bed.png"}, r"ends in .tif, .nc, .zarr, not 'bed.png'"),
+        ({"out": "bed.png"}, r"ends in .tif, .nc or .zarr, not 'bed.png'"),
         ({"out": ["bed.nc", "./bed.nc"]}, "each once"),
         ({"bounds": (-498_500, 1_001_000, -490_000, 1_010_000)}, "edges of the prior's cells"),
         ({"policies": {"thicknes": "correct"}}, "thickness"),

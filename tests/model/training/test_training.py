@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from support import tiny
+from support.adversarial import adversarial_step
 from torch import Tensor, nn
 
 from deepbedmap.errors import InvalidDataError
@@ -22,11 +23,9 @@ from deepbedmap.model.checkpoints import load_chainer_npz
 from deepbedmap.model.networks import Discriminator, FlowAlignedGenerator, Generator, bicubic
 from deepbedmap.model.training import (
     TrainingSet,
-    adversarial_step,
     fit,
     make_generator,
     paper_optimizer,
-    train,
     validate,
 )
 from deepbedmap.model.training.configuration import load
@@ -260,47 +259,64 @@ def _made_up_tiles(count: int, seed: int) -> TrainingSet:
     )
 
 
-def test_training_finds_what_the_surface_shows_of_the_bed() -> None:
-    torch.manual_seed(1)
-    network = FlowAlignedGenerator(features=8, growth=4, input_features=8)
-    history = train(
-        network,
-        _made_up_tiles(64, 0),
-        validation=_made_up_tiles(16, 1),
-        steps=60,
-        batch_size=4,
-        learning_rate=3e-3,
+SMALL_ALIGNED: dict[str, Any] = {
+    "network__features": 4,
+    "network__growth": 4,
+    "network__input_features": 4,
+    "training__batch": 4,
+}
+
+
+def test_training_finds_what_the_surface_shows_of_the_bed(tmp_path: Path) -> None:
+    settings = load("default").with_values(
+        **SMALL_ALIGNED | {"network__features": 8, "network__input_features": 8},
+        optimizer__learning_rate=3e-3,
+        schedule__pretraining_epochs=4,
     )
-    assert len(history) == 10
-    assert history[-1]["step"] == 60
-    assert history[-1]["bicubic_rmse"] > 30
-    assert history[-1]["validation_rmse"] < 0.6 * history[-1]["bicubic_rmse"]
+    fitted = fit(settings, _made_up_tiles(64, 0), _made_up_tiles(16, 1), tmp_path, device="cpu")
+    last = fitted.history[-1]
+    assert last["step"] == 64
+    assert last["bicubic_rmse"] > 30
+    assert last["validation_rmse"] < 0.6 * last["bicubic_rmse"]
 
 
-def test_training_twice_with_one_seed_gives_one_network() -> None:
+def test_training_twice_with_one_seed_gives_one_network(tmp_path: Path) -> None:
     weights = []
-    for _ in range(2):
-        torch.manual_seed(2)
-        network = FlowAlignedGenerator(features=4, growth=4, input_features=4)
-        train(network, _made_up_tiles(16, 0), steps=3, seed=5)
+    for folder in ("one", "two"):
+        torch.manual_seed(len(weights))
+        settings = load("default").with_values(
+            **SMALL_ALIGNED, schedule__pretraining_epochs=1, training__seed=5
+        )
+        tiles = _made_up_tiles(16, 0)
+        fitted = fit(settings, tiles, tiles, tmp_path / folder, device="cpu")
+        network = checkpoints.load(fitted.best).network
         weights.append(torch.cat([weight.flatten() for weight in network.parameters()]))
     assert torch.equal(*weights)
 
 
-def test_each_step_is_told() -> None:
-    told = []
-    network = FlowAlignedGenerator(features=4, growth=4, input_features=4)
-    train(network, _made_up_tiles(8, 0), steps=4, advance=lambda step, _: told.append(step))
-    assert told == [1, 2, 3, 4]
-
-
-def test_a_diverging_loss_stops_the_training_and_leaves_finite_weights() -> None:
+def test_each_step_is_reported(tmp_path: Path) -> None:
+    reported = []
+    settings = load("default").with_values(**SMALL_ALIGNED, schedule__pretraining_epochs=2)
     tiles = _made_up_tiles(8, 0)
-    tiles.tensors["y"] = tiles.tensors["y"] * 1e38
-    network = FlowAlignedGenerator(features=4, growth=4, input_features=4)
-    with pytest.raises(InvalidDataError, match="diverged at step 1"):
-        train(network, tiles, steps=5)
-    assert all(weight.isfinite().all() for weight in network.parameters())
+    fit(
+        settings,
+        tiles,
+        tiles,
+        tmp_path,
+        device="cpu",
+        progress=lambda step, steps, _: reported.append((step, steps)),
+    )
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_diverging_loss_stops_the_training_and_leaves_finite_weights(tmp_path: Path) -> None:
+    tiles = _made_up_tiles(8, 0)
+    tiles.tensors["y"] = tiles.tensors["y"] * 1e30
+    settings = load("default").with_values(**SMALL_ALIGNED)
+    with pytest.raises(InvalidDataError, match="diverged in epoch 1"):
+        fit(settings, tiles, tiles, tmp_path, device="cpu")
+    kept = checkpoints.load_state(tmp_path / "last.safetensors")
+    assert all(tensor.isfinite().all() for tensor in kept.tensors.values())
 
 
 def test_the_paper_preset_repeats_the_originals_first_two_steps(

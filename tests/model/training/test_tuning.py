@@ -23,6 +23,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from support import tiny
 
 from deepbedmap.errors import InvalidDataError, MissingDataError
+from deepbedmap.extras import MissingExtraError
 from deepbedmap.model import checkpoints, training
 from deepbedmap.model.training import fitting
 from deepbedmap.model.training.configuration import load
@@ -298,7 +299,7 @@ def test_a_full_disk_is_told_and_the_study_goes_on_when_there_is_room(
         return fitted
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "fit", full)
+        patch.setattr(fitting, "fit", full)
         with pytest.raises(InvalidDataError, match=r"found .*disk is full; make room"):
             tune(out, trials=1)
     assert tune(out).trials == training.table(unbroken)
@@ -308,7 +309,7 @@ def test_without_optuna_one_line_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(MissingDataError) as caught:
+    with pytest.raises(MissingExtraError) as caught:
         tune(tmp_path / "study")
     assert str(caught.value).endswith("pip install 'deepbedmap[tuning]'")
     assert "\n" not in str(caught.value)
