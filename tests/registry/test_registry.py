@@ -324,7 +324,7 @@ def test_a_broken_entry_is_named_with_file_line_entry_and_field(
         *(
             ({"url": url}, "url")
             for url in (
-                "sftp://example.org/b", "doi:10.5285/x", "example.org/b", "/data/b", "nan", "", 1,
+                "rsync://example.org/b", "doi:10.5285/x", "example.org/b", "/data/b", "nan", "", 1,
                 "https://", "https://example.org/a b", "file:b.csv", "http://example.org/b\n",
                 "file://elsewhere/b.csv",
             )
