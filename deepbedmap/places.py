@@ -1,14 +1,26 @@
-"""Named places: where the original DeepBedMap was tested and shown, and the whole continent.
+"""Boxes and named places: where the original DeepBedMap was tested and shown, and the continent.
 
 All coordinates are in metres, EPSG:3031, from Leong & Horgan (2020), doi:10.5194/tc-14-3687-2020.
 """
 
 from __future__ import annotations
 
+Bounds = tuple[float, float, float, float]
+"""A box (xmin, ymin, xmax, ymax)."""
+
+EDGES = ["xmin", "ymin", "xmax", "ymax"]
+"""Names of the edges of :data:`Bounds`, in order."""
+
+BUFFER = 11_000.0
+"""Metres between training data and what a model is validated or tested on, by default."""
+
+ANTARCTIC_RADIUS = 3.34e6
+"""Distance (m) from the pole of EPSG:3031 that nothing south of 60 degrees S exceeds."""
+
 CRS = "EPSG:3031"
-CONTINENT = (-2_700_000, -2_200_000, 2_800_000, 2_300_000)
+CONTINENT: Bounds = (-2_700_000, -2_200_000, 2_800_000, 2_300_000)
 # Bounds (xmin, ymin, xmax, ymax) within which models are scored, so no model may train there.
-TEST_AREAS: dict[str, tuple[float, float, float, float]] = {
+TEST_AREAS: dict[str, Bounds] = {
     "Pine Island 2007tx": (-1_594_000, -166_500, -1_575_000, -95_500),
     "Pine Island": (-1_631_500, -259_000, -1_536_500, -95_000),
     "Thwaites": (-1_524_500, -650_000, -1_274_500, -300_000),

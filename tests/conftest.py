@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -48,6 +49,23 @@ def shared_reference() -> Path:
 def shared_datasets() -> Path:
     """Facts for the registry."""
     return _folder("datasets")
+
+
+@pytest.fixture(autouse=True)
+def _log_levels() -> Iterator[None]:
+    """Leave the package's loggers as they were: commands set the levels of some."""
+    before = {name: logger.level for name, logger in _loggers()}
+    yield
+    for name, logger in _loggers():
+        logger.setLevel(before.get(name, logging.NOTSET))
+
+
+def _loggers() -> list[tuple[str, logging.Logger]]:
+    return [
+        (name, logger)
+        for name, logger in logging.root.manager.loggerDict.items()
+        if name.startswith("deepbedmap") and isinstance(logger, logging.Logger)
+    ]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from intake.source.base import Schema
 
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from deepbedmap.catalog.repositories import RepositoryFile
-    from deepbedmap.rasters.lattice import Bounds
-
-Engine = Literal["native", "pdal"]
+    from deepbedmap.places import Bounds
+    from deepbedmap.points.survey import Engine
 
 
 class _PipelineSource(RepositorySource):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 _COLUMNS = ("x", "y", "z", "line", "source")  # of a table of picks, those that are scored with
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
     import xarray as xr
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
     from deepbedmap.registry.records import Dataset
 
 

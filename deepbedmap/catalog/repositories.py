@@ -6,7 +6,6 @@ repository over http, only the registry and the pipelines are copied to this mac
 
 from __future__ import annotations
 
-import functools
 import os
 import posixpath
 import re
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import deepbedmap
-from deepbedmap import registry as registries
 from deepbedmap import repository
 from deepbedmap.errors import DownloadError, Fault, InvalidDataError, MissingDataError
 from deepbedmap.files.atomic import beside
@@ -76,12 +74,6 @@ def data_dir_of(registry: Registry) -> Path:
     """
     own = registry.root.samefile(repository.root())
     return data_dir() if own else registry.root
-
-
-@functools.lru_cache(maxsize=4)
-def cached_registry(listing: Path, _modified: int) -> Registry:
-    """Return the registry, read again only if the modification time of its file has changed."""
-    return registries.load(listing)
 
 
 def mirror_file(url: str) -> Path:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from intake.source.base import DataSource
 
+from deepbedmap import registry as registries
 from deepbedmap.catalog.repositories import (
     RepositoryFile,
-    cached_registry,
     mirror_file,
     refuse_local_files,
 )
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
     from deepbedmap.registry.records import Dataset
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class RepositorySource(DataSource):  # type: ignore[misc]  # intake publishes no
         listing = path.parent.parent / "data_list.yml"
         if not listing.is_file():
             return RepositoryFile(path)
-        registry = cached_registry(listing, listing.stat().st_mtime_ns)
+        registry = registries.load(listing)
         if remote:
             refuse_local_files(registry, self._given)
         folder = path.parent.name

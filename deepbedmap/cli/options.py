@@ -219,7 +219,7 @@ def pairs_of(values: list[str] | None, option: str) -> dict[str, str]:
     """Read NAME=VALUE of an option that may be given several times."""
     pairs = [item.partition("=")[::2] for item in values or ()]
     if not all(name and value for name, value in pairs):
-        raise typer.BadParameter("expected NAME=...", param_hint=f"--{option}")
+        raise typer.BadParameter("expected NAME=FILE", param_hint=f"--{option}")
     return dict(pairs)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from deepbedmap.cli.options import Box, Region, Season, command, is_quiet, pairs_of
+from deepbedmap.places import BUFFER
 
 Pipelines = Annotated[
     list[str],
@@ -145,7 +146,7 @@ def tiles(
     validation: Annotated[float, typer.Option(help="Share held out.")] = 0.2,
     buffer: Annotated[
         float, typer.Option(min=0, help="Minimum metres between training and validation.")
-    ] = 11_000,
+    ] = int(BUFFER),
     seed: Annotated[int, typer.Option(help="Of the random choice.")] = 0,
     prior: Annotated[Path | None, typer.Option(help="Bed, about 1 km.")] = None,
     surface: Annotated[Path | None, typer.Option(help="Ice surface, about 100 m.")] = None,

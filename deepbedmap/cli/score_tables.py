@@ -71,7 +71,7 @@ def _print_classes(rows: list[Row], name: str, unit: str) -> None:
     classes = zip(*(row.scores.strata[name] for row in rows), strict=True)
     body = [
         [
-            _class_name(stratum[0]),
+            stratum[0].name,
             f"{stratum[0].picks:,}",
             *(f"{one.scores.rmse:.1f}" if one.scores else "" for one in stratum),
         ]
@@ -125,10 +125,3 @@ def _print_resolution(rows: list[Row]) -> None:
 def _with_interval(value: float, interval: Any, digits: int) -> str:
     text = f"{value:.{digits}f}"
     return f"{text} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval else text
-
-
-def _class_name(stratum: Any) -> str:
-    if stratum.low is None:
-        return "unknown"
-    high = stratum.high
-    return f"{stratum.low:g} and more" if high is None else f"{stratum.low:g} to {high:g}"

@@ -17,6 +17,7 @@ import numpy as np
 from deepbedmap.contribution.table import NUMBER, READ_AS_MISSING, UNREADABLE_MARKS, invalid_sample
 from deepbedmap.contribution.words import column_meaning
 from deepbedmap.errors import WrongCallError
+from deepbedmap.places import ANTARCTIC_RADIUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,6 @@ HIGHEST = 9000.0
 MEASURED = ("x", "y", "z", "surface", "thickness")
 """Roles of the columns that define a pick."""
 
-_RADIUS = 3.34e6  # m from the pole of EPSG:3031; everything south of 60 degrees S is nearer
 _FAR_MARKS = (9999.0, 9999.9, 9999.99, 32767.0, 32768.0)  # with either sign
 
 
@@ -105,7 +105,11 @@ def _pair_by_range(table: Table, taken: set[str]) -> tuple[str, str] | None:
             if _is_degrees(table.numbers[x], table.numbers[y]):
                 return x, y
     for x, y in itertools.pairwise(columns):
-        if 1e4 < np.nanmax(np.hypot(table.numbers[x], table.numbers[y]), initial=0) <= _RADIUS:
+        if (
+            1e4
+            < np.nanmax(np.hypot(table.numbers[x], table.numbers[y]), initial=0)
+            <= ANTARCTIC_RADIUS
+        ):
             return x, y
     return None
 
@@ -228,11 +232,11 @@ def coordinate_system(
         guesses.append(Doubt(f"{text}: EPSG:4326", ("crs",)))
         return "EPSG:4326", "degrees"
     if xy_units in (None, "degrees"):  # a projected CRS is not in degrees
-        xy_units = "km" if farthest <= _RADIUS / 1000 else "m"
+        xy_units = "km" if farthest <= ANTARCTIC_RADIUS / 1000 else "m"
         if xy_units == "km":
             guesses.append(Doubt(f"x and y are in km ({_range(x)}; {_range(y)})", ("xy_units",)))
     if crs is None:
-        if farthest * (1000 if xy_units == "km" else 1) <= _RADIUS:
+        if farthest * (1000 if xy_units == "km" else 1) <= ANTARCTIC_RADIUS:
             text = f"x and y are polar stereographic ({_range(x)}; {_range(y)}): EPSG:3031"
             guesses.append(Doubt(text, ("crs",)))
             crs = "EPSG:3031"

@@ -3,7 +3,6 @@ from .ice_slab import Glacier as Glacier
 from .ice_slab import make_glacier as make_glacier
 from .publishing import write_repository as write_repository
 from .reporting import interpolate_prior as interpolate_prior
-from .stages import BUFFER as BUFFER
 from .stages import EPOCHS as EPOCHS
 from .stages import STRIDE as STRIDE
 from .stages import TEST as TEST
@@ -16,7 +15,6 @@ from .surveys import SURVEYS as SURVEYS
 from .surveys import within as within
 
 __all__ = [
-    "BUFFER",
     "EPOCHS",
     "RECONNAISSANCE",
     "STRIDE",

@@ -19,7 +19,7 @@ from scipy import fft
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 Array = npt.NDArray[np.floating[Any]]
 ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from deepbedmap.demo.ice_slab import Glacier
     from deepbedmap.demo.surveys import Survey
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 logger = logging.getLogger(__name__)
 

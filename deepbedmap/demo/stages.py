@@ -22,6 +22,7 @@ from deepbedmap.demo.surveys import RECONNAISSANCE, SURVEYS, within
 from deepbedmap.files.atomic import beside
 from deepbedmap.model import checkpoints, prediction, training
 from deepbedmap.model.training.configuration import load
+from deepbedmap.places import BUFFER
 from deepbedmap.tiles.inputs import PADDING, RESOLUTION, Inputs
 
 if TYPE_CHECKING:
@@ -32,12 +33,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from deepbedmap.demo.ice_slab import Configuration
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 logger = logging.getLogger(__name__)
-
-BUFFER = 11_000.0
-"""Least distance (m) of a training tile from a validation tile or a test pick."""
 
 EPOCHS = 3
 """Epochs of training: some two minutes on one core."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from deepbedmap.demo.ice_slab import Array, Glacier
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 CRS = "EPSG:3031"
 

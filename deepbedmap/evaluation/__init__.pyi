@@ -7,7 +7,6 @@ from .flight_lines import with_lines as with_lines
 from .flux import mass_residual as mass_residual
 from .from_files import Evaluation as Evaluation
 from .from_files import evaluate_files as evaluate_files
-from .leaks import BUFFER as BUFFER
 from .leaks import Leak as Leak
 from .leaks import distance_to as distance_to
 from .leaks import find_leak as find_leak
@@ -19,7 +18,6 @@ from .relief_and_speed import relief_along as relief_along
 from .relief_and_speed import speed_at as speed_at
 from .resolving import Resolution as Resolution
 from .resolving import resolution as resolution
-from .roughness import roughness_by_line as roughness_by_line
 from .roughness import roughness_map as roughness_map
 from .roughness import roughness_ratio as roughness_ratio
 from .sampling import Raster as Raster
@@ -45,7 +43,6 @@ from .verdicts import verdict_on_prior as verdict_on_prior
 from .verdicts import verdict_on_training as verdict_on_training
 
 __all__ = [
-    "BUFFER",
     "CLASSES",
     "EnsembleScores",
     "Evaluation",
@@ -78,7 +75,6 @@ __all__ = [
     "read_training",
     "relief_along",
     "resolution",
-    "roughness_by_line",
     "roughness_map",
     "roughness_ratio",
     "sample_bed",

@@ -1,4 +1,4 @@
-"""Benchmarks: fixed picks, metrics and baselines, by which any bed can be scored."""
+"""Benchmarks: fixed picks, metrics and baselines with which any bed can be scored."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from deepbedmap.evaluation.comparing import Row
+    from deepbedmap.places import Bounds
 
 _UNITS = {"x": 1.0, "y": 1.0, "z": 0.1}
 _COMMON = ("name", "file", "sha256", "picks", "lines")
@@ -35,25 +36,25 @@ class Benchmark:
     Attributes
     ----------
     name, version, title
-        A change of anything below is another version.
+        The version changes whenever any of the following changes.
     crs, vertical_datum
-        Of the test picks.
+        Reference system of the test picks.
     points
-        What they are read from, as ``deepbedmap evaluate --points`` takes it.
+        Entries that the test picks are read from, as for ``deepbedmap evaluate --points``.
     bounds
-        Box within which they are taken (xmin, ymin, xmax, ymax).
+        Box (xmin, ymin, xmax, ymax) that selects the test picks, metres in ``crs``.
     picks, sha256
-        Their number, and what :func:`identity` gives of them.
+        Number of test picks, and their checksum by :func:`identity`.
     split
-        Surveys by the part that they play: ``training``, ``validation``, ``test``.
+        Surveys by their part: ``training``, ``validation``, ``test``.
     buffer
-        Metres from a training tile within which a pick leaks.
+        Distance (m) from a training tile within which a pick leaks.
     metrics
-        Names of scores that a row of results has.
+        Names of the scores in a row of results.
     prior, gridding
-        What the baselines are made of: the file of the prior, and picks.
+        Inputs of the baselines: the file of the prior, and the picks to grid.
     instructions
-        What makes, or gets, the files.
+        How to make or download the files.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Benchmark:
     crs: str
     vertical_datum: str
     points: tuple[str, ...]
-    bounds: tuple[float, float, float, float]
+    bounds: Bounds
     picks: int
     sha256: str
     split: dict[str, list[str]]
@@ -73,12 +74,12 @@ class Benchmark:
     instructions: str
 
     def require_files(self, *paths: str) -> None:
-        """Refuse to begin where files of the benchmark are not here.
+        """Refuse to begin if files of the benchmark are missing.
 
         Raises
         ------
         MissingDataError
-            With all that is absent, and what makes it, in one line.
+            Lists all missing files, and how to make them, in one line.
         """
         absent = [path for path in paths if not Path(path).exists()]
         if absent:
@@ -87,20 +88,20 @@ class Benchmark:
             )
 
     def require_picks(self, points: pd.DataFrame) -> None:
-        """Refuse picks that are not those of the benchmark.
+        """Refuse picks that differ from the benchmark's.
 
         Raises
         ------
         InvalidDataError
-            CRS, vertical datum, number or :func:`identity` differ.
+            CRS, vertical datum, number of picks or :func:`identity` differs.
         """
-        said = [
+        checks = [
             ("crs", self.crs, points.attrs.get("crs")),
             ("vertical_datum", self.vertical_datum, points.attrs.get("vertical_datum")),
             ("picks", self.picks, len(points)),
             ("sha256", self.sha256, identity(points)),
         ]
-        for field, expected, found in said:
+        for field, expected, found in checks:
             if found != expected:
                 raise InvalidDataError(
                     Fault(
@@ -113,7 +114,7 @@ class Benchmark:
                 )
 
     def result(self, row: Row) -> dict[str, Any]:
-        """The row of a results table: the benchmark, the bed, and the metrics with intervals."""
+        """Return a row of a results table: benchmark, bed, and metrics with their intervals."""
         flat = row.flat()
         scores = [f"{name}{end}" for name in self.metrics for end in ("", "_low", "_high")]
         columns = (*_COMMON, *scores, *_VERDICTS)
@@ -125,7 +126,7 @@ class Benchmark:
 
 
 def identity(points: pd.DataFrame) -> str:
-    """Checksum of picks, whatever their order and however they are written down.
+    """Return a checksum of picks that depends neither on their order nor on their file format.
 
     Parameters
     ----------
@@ -136,8 +137,8 @@ def identity(points: pd.DataFrame) -> str:
     -------
     str
         SHA-256 of the rows of three little-endian 64-bit integers, sorted: x and y in whole metres
-        and z in tenths, each ``floor(value / unit + 1/3)``. A third, so that decimal text, which
-        ends in a half more often than in a third, does not lie where rounding turns.
+        and z in tenths, each ``floor(value / unit + 1/3)``. The offset is a third because
+        decimal text often ends in a half and never in a third: no pick is at the edge of rounding.
 
     Examples
     --------
@@ -162,14 +163,14 @@ def load(name: str, path: str | os.PathLike[str] | None = None) -> Benchmark:
     Parameters
     ----------
     name
-        Of the benchmark.
+        Name of the benchmark.
     path
-        Of the definitions; by default ``validation/benchmark.yml``.
+        File of the definitions; by default ``validation/benchmark.yml``.
 
     Raises
     ------
     InvalidDataError
-        The file is at fault, or defines none of this name.
+        The file is invalid, or defines no benchmark of this name.
 
     Examples
     --------
@@ -184,30 +185,30 @@ def load(name: str, path: str | os.PathLike[str] | None = None) -> Benchmark:
     if name not in defined:
         remedy = did_you_mean(name, defined) or f"there are {', '.join(defined)}"
         raise InvalidDataError(document.fault(("benchmarks",), "a benchmark", repr(name), remedy))
-    said = defined[name]
-    test, baselines = said["test"], said["baselines"]
+    definition = defined[name]
+    test, baselines = definition["test"], definition["baselines"]
     xmin, ymin, xmax, ymax = map(float, test["bounds"])
     return Benchmark(
         name=name,
-        version=said["version"],
-        title=said["title"],
-        crs=said["crs"],
-        vertical_datum=said["vertical_datum"],
+        version=definition["version"],
+        title=definition["title"],
+        crs=definition["crs"],
+        vertical_datum=definition["vertical_datum"],
         points=tuple(test["points"]),
         bounds=(xmin, ymin, xmax, ymax),
         picks=test["picks"],
         sha256=test["sha256"],
-        split=said["split"],
-        buffer=float(said["buffer"]),
-        metrics=tuple(said["metrics"]),
+        split=definition["split"],
+        buffer=float(definition["buffer"]),
+        metrics=tuple(definition["metrics"]),
         prior=baselines.get("bicubic prior"),
         gridding=baselines.get("gridding"),
-        instructions=" ".join(said["instructions"].split()),
+        instructions=" ".join(definition["instructions"].split()),
     )
 
 
 def add_results(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> Path:
-    """Add rows to a table of results (.csv); the file changes as a whole or not at all.
+    """Append rows to a table of results (.csv); the file changes as a whole or not at all.
 
     Raises
     ------
@@ -228,7 +229,7 @@ def add_results(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) ->
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Write rows of like columns as comma-separated values, empty where nothing is known.
+    """Return rows with the same columns as comma-separated values, empty where a value is None.
 
     Examples
     --------

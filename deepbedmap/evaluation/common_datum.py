@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
 from deepbedmap.evaluation.sampling import open_bed, places_of, sample_bed
 
@@ -41,89 +42,85 @@ def open_beds(
     baselines: Mapping[str, Raster] | None,
     registry: Registry,
 ) -> dict[str, Bed]:
-    """Open the beds that :func:`compare` scores, by the names of its rows; the DEM first."""
+    """Open the beds that :func:`compare` scores, by the names of their rows; the DEM first."""
     beds = {"dem": Bed.open(dem, registry)}
     if prior is not None:
         beds["bicubic prior"] = Bed.open(prior, registry, "cubic")
     if gridding is not None and (grid := _gridded(gridding, points)) is not None:
         beds["gridding"] = Bed(grid, grid, "linear")
-    for name, given in (baselines or {}).items():
+    for name, baseline in (baselines or {}).items():
         if name in beds or name == "picks":
-            raise WrongCallError(f"baselines: expected another name than {name!r}")
-        beds[name] = Bed.open(given, registry)
+            raise WrongCallError(f"baselines: expected a name other than {name!r}")
+        beds[name] = Bed.open(baseline, registry)
     return beds
 
 
 def with_stated_datum(points: pd.DataFrame, datum: str | None) -> pd.DataFrame:
-    """Picks whose vertical datum is that which is told, where they state none."""
-    stated = _stated(points.attrs.get("vertical_datum"))
+    """Return picks with a vertical datum, which must not contradict the one that they state."""
+    stated = rasters.stated_datum(points)
     if datum is None:
         return points
     if stated not in (None, datum):
-        remedy = "leave it out: the picks' own is right, or mend it"
+        remedy = "omit this option to use the stated datum, or correct it"
         raise InvalidDataError(Fault("picks", None, None, "vertical_datum", datum, stated, remedy))
     points = points.copy(deep=False)
     points.attrs = {**points.attrs, "vertical_datum": datum}
     return points
 
 
-def _stated(datum: Any) -> str | None:
-    return None if datum in (None, "", "unknown") else str(datum)
-
-
 @dataclass(frozen=True)
 class Bed:
-    """A bed, what it was given as, and how it is interpolated at the picks."""
+    """A bed, the argument that it was opened from, and its interpolation at the picks."""
 
-    given: Any
+    origin: Any
     raster: xr.DataArray
     method: Method
 
     @classmethod
-    def open(cls, given: Raster, registry: Registry, method: Method = "linear") -> Bed:
-        """Open a grid, a file, or a dataset of the registry, whose datum that states."""
-        path = _find(given, registry)
+    def open(cls, origin: Raster, registry: Registry, method: Method = "linear") -> Bed:
+        """Open a grid, a file or a dataset of the registry, which may state the datum."""
+        path = _find(origin, registry)
         raster = open_bed(path)
-        if not isinstance(given, str | os.PathLike):
-            return cls(given, raster, method)
-        dataset = str(given) if str(given) in registry else None
-        if dataset and not _stated(raster.attrs.get("vertical_datum")):
+        if not isinstance(origin, str | os.PathLike):
+            return cls(origin, raster, method)
+        dataset = str(origin) if str(origin) in registry else None
+        if dataset and not rasters.stated_datum(raster):
             raster = raster.assign_attrs(vertical_datum=registry[dataset].vertical_datum)
         return cls(path, raster, method)
 
     @property
     def datum(self) -> str | None:
-        """What its heights refer to, where that is stated."""
-        return _stated(self.raster.attrs.get("vertical_datum"))
+        """Vertical datum of the heights; None if it is not stated."""
+        return rasters.stated_datum(self.raster)
 
     @property
     def label(self) -> str:
-        """What messages call it."""
-        from deepbedmap import rasters
-
+        """Name of the bed in messages."""
         return rasters.name_of(self.raster)
 
 
-def _find(given: Raster, registry: Registry) -> Raster:
-    """A raster as it is, or the file of a dataset of the registry."""
+def _find(origin: Raster, registry: Registry) -> Raster:
+    """Return a raster unchanged, or the file of a dataset of the registry."""
     from deepbedmap.repository import data_dir
 
-    if not isinstance(given, str | os.PathLike) or Path(given).exists():
-        return given
-    if str(given) not in registry:
-        raise MissingDataError(f"{given}: neither a file nor a dataset of the registry")
-    dataset = registry[str(given)]
+    if not isinstance(origin, str | os.PathLike) or Path(origin).exists():
+        return origin
+    if str(origin) not in registry:
+        raise MissingDataError(f"{origin}: neither a file nor a dataset of the registry")
+    dataset = registry[str(origin)]
     names = [file.name for file in dataset.files if Path(file.name).suffix in (".tif", ".nc")]
     folders = (registry.root / dataset.folder, data_dir() / dataset.folder)
     for path in (folder / name for folder in folders for name in names):
         if path.exists():
             return path
-    raise MissingDataError(f"{given}: no raster of it is here; {dataset.how_to_get(*names[:1])}")
+    raise MissingDataError(
+        f"{origin}: its raster has not been downloaded; {dataset.how_to_get(*names[:1])}"
+    )
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where beds are sampled, and on what datum their heights are wanted."""
+    """Places at which beds are sampled, and the vertical datum of the samples."""
 
     x: npt.NDArray[np.float64]
     y: npt.NDArray[np.float64]
@@ -133,29 +130,33 @@ class Place:
 
     @classmethod
     def of(
-        cls, points: pd.DataFrame, dem: Bed, told: str | None = None, geoids: Geoids | None = None
+        cls,
+        points: pd.DataFrame,
+        dem: Bed,
+        assumed_datum: str | None = None,
+        geoids: Geoids | None = None,
     ) -> Place:
-        """Places of picks, on their datum; where that is unknown, on the DEM's, as told."""
+        """Return the places of picks, on their datum or, if it is unknown, on the DEM's."""
         x, y, _ = places_of(points)
-        datum = _stated(points.attrs.get("vertical_datum")) or dem.datum or told
+        datum = rasters.stated_datum(points) or dem.datum or assumed_datum
         return cls(x, y, points.attrs.get("crs"), datum, geoids or {})
 
     def sample(
-        self, bed: Bed, told: str | None = None, strict: bool = True
+        self, bed: Bed, assumed_datum: str | None = None, strict: bool = True
     ) -> npt.NDArray[np.float64]:
-        """Heights of a bed; strict where an unknown datum is refused if the wanted one is known."""
-        from deepbedmap import rasters
-
+        """Return heights (n,) of a bed in metres; ``strict`` refuses a bed of unknown datum."""
         rasters.require_reference("picks", self.crs, None, bed.raster)
         fault = Fault(
             bed.label,
             field="vertical_datum",
-            expected=f"{self.datum}, as of the picks",
-            found=bed.datum or told or "unknown",
+            expected=f"{self.datum}, as for the picks",
+            found=bed.datum or assumed_datum or "unknown",
         )
-        if None not in (bed.datum, told) and bed.datum != told:
-            raise InvalidDataError(replace(fault, expected=told, remedy="mend one of the two"))
-        own = bed.datum or told
+        if None not in (bed.datum, assumed_datum) and bed.datum != assumed_datum:
+            raise InvalidDataError(
+                replace(fault, expected=assumed_datum, remedy="correct one of the two")
+            )
+        own = bed.datum or assumed_datum
         if self.datum and own is None and strict:
             raise InvalidDataError(replace(fault, remedy="state it: --datum NAME=DATUM"))
         values = sample_bed(bed.raster, self.x, self.y, bed.method)
@@ -172,22 +173,22 @@ class Place:
         return converted["z"].to_numpy(np.float64)
 
 
-def _gridded(known: pd.DataFrame, points: pd.DataFrame) -> xr.DataArray | None:
-    """Gridding of training picks around the test picks, however far apart their lines."""
+def _gridded(picks: pd.DataFrame, points: pd.DataFrame) -> xr.DataArray | None:
+    """Grid the training picks around the test picks, however far apart their lines are."""
     from deepbedmap import grids
 
     edges = np.array([points["x"].min(), points["y"].min(), points["x"].max(), points["y"].max()])
     cells = np.concatenate([np.floor(edges[:2] / _GRID - 4), np.ceil(edges[2:] / _GRID + 4)])
     if np.prod(cells[2:] - cells[:2]) > _MOST_CELLS:
-        logger.warning("training picks are not gridded: the test picks spread too far for it")
+        logger.warning("training picks are not gridded: the test picks cover too large an area")
         return None
     # With the margin, lines just outside support the spline at the edge.
     cells += np.array([-_REACH, -_REACH, _REACH, _REACH])
     xmin, ymin, xmax, ymax = (_GRID * cells).tolist()
-    inside = known["x"].between(xmin, xmax) & known["y"].between(ymin, ymax)
+    inside = picks["x"].between(xmin, xmax) & picks["y"].between(ymin, ymax)
     if int(inside.sum()) < 4:
-        logger.warning("training picks are not gridded: fewer than 4 lie around the test picks")
+        logger.warning("training picks are not gridded: fewer than 4 are around the test picks")
         return None
-    some = known[inside]
-    some.attrs = dict(known.attrs)
-    return grids.grid_points(some, _GRID, max_gap=_REACH, region=(xmin, ymin, xmax, ymax))
+    nearby = picks[inside]
+    nearby.attrs = dict(picks.attrs)
+    return grids.grid_points(nearby, _GRID, max_gap=_REACH, region=(xmin, ymin, xmax, ymax))

@@ -1,4 +1,4 @@
-"""Compare a bed with other beds at the same picks, and check if the picks are independent."""
+"""Compare a bed with others at the same picks, and check that the picks are independent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepbedmap.evaluation.common_datum import Bed, Place, open_beds, with_state
 from deepbedmap.evaluation.ensembles import score_ensemble
 from deepbedmap.evaluation.evaluating import score_at
 from deepbedmap.evaluation.flight_lines import with_lines
-from deepbedmap.evaluation.leaks import BUFFER, distance_to, find_leak
+from deepbedmap.evaluation.leaks import distance_to, find_leak
 from deepbedmap.evaluation.relief_and_speed import relief_along, speed_at
 from deepbedmap.evaluation.resolving import Resolution, resolution
 from deepbedmap.evaluation.sampling import open_bed, open_members, places_of, require_some
@@ -25,6 +25,7 @@ from deepbedmap.evaluation.verdicts import (
     verdict_on_prior,
     verdict_on_training,
 )
+from deepbedmap.places import BUFFER
 from deepbedmap.provenance import parsed
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from deepbedmap.evaluation.ensembles import EnsembleScores
+    from deepbedmap.evaluation.leaks import Leak
     from deepbedmap.evaluation.mass import MassStatistics
     from deepbedmap.evaluation.sampling import Raster
     from deepbedmap.evaluation.scoring import Scores
@@ -53,7 +55,7 @@ _OF_RESOLUTION = {
     "remark": "resolution_remark",
 }
 _OF_MASS = ("cells", "mean", "rms", "median", "mad", "share_large", "large", "gamma")
-_SAME = 0.01  # share of picks at places of others, beyond what crossing lines give
+_SAME = 0.01  # share of picks at places of gridded ones; crossing lines alone give less
 
 
 @dataclass(frozen=True)
@@ -63,21 +65,21 @@ class Row:
     Attributes
     ----------
     name
-        ``dem``, ``bicubic prior``, ``gridding``, or that of a baseline.
+        ``dem``, ``bicubic prior``, ``gridding``, or the name of a baseline.
     file
-        Name of its file, where it has one.
+        Name of the bed's file, if it has one.
     sha256
-        Checksum of that.
+        Checksum of the file.
     scores
-        At the picks where all beds of the table have a value.
+        Scores at the picks where all beds of the table have a value.
     independent_of_prior, independent_of_training
-        Whether the picks are new to what the bed was made from.
+        Whether the picks are independent of the bed's prior and of its training.
     ensemble
-        Of a bed with several members.
+        Scores of a bed with several members.
     resolution
-        What the bed holds of the picks along their lines.
+        Shortest wavelength that the bed resolves, and correlation length of its errors.
     mass
-        How far the ice above the bed is from conserving mass, where that was asked for.
+        Statistics of the residual of mass conservation, if requested.
     """
 
     name: str
@@ -91,25 +93,27 @@ class Row:
     mass: MassStatistics | None = None
 
     def flat(self) -> dict[str, Any]:
-        """The row without classes, a value a column: limits of intervals end in _low and _high."""
-        said: dict[str, Any] = {"name": self.name, "file": self.file, "sha256": self.sha256}
-        known = asdict(self.scores)
-        intervals = known.pop("intervals")
-        known |= {f"quantile_{q}": value for q, value in known.pop("quantiles").items()}
+        """Return a value per column, without classes; limits of intervals end in _low and _high."""
+        columns: dict[str, Any] = {"name": self.name, "file": self.file, "sha256": self.sha256}
+        scores = asdict(self.scores)
+        intervals = scores.pop("intervals")
+        scores |= {f"quantile_{q}": value for q, value in scores.pop("quantiles").items()}
         for name in ("strata", "remark"):
-            del known[name]
-        for name, value in known.items():
-            said[name] = value
+            del scores[name]
+        for name, value in scores.items():
+            columns[name] = value
             if name not in _COUNTS:
                 limits = intervals.get(name) or {}
-                said |= {f"{name}_{end}": limits.get(end) for end in ("low", "high")}
+                columns |= {f"{name}_{end}": limits.get(end) for end in ("low", "high")}
         for name in ("independent_of_prior", "independent_of_training"):
             verdict: Verdict = getattr(self, name)
-            said |= {name: verdict.answer, f"{name}_reason": verdict.reason}
+            columns |= {name: verdict.answer, f"{name}_reason": verdict.reason}
         for name in _OF_ENSEMBLE:
-            said[name] = getattr(self.ensemble, name, None)
-        said |= {column: getattr(self.resolution, name) for name, column in _OF_RESOLUTION.items()}
-        return said | {f"mass_{name}": getattr(self.mass, name, None) for name in _OF_MASS}
+            columns[name] = getattr(self.ensemble, name, None)
+        columns |= {
+            column: getattr(self.resolution, name) for name, column in _OF_RESOLUTION.items()
+        }
+        return columns | {f"mass_{name}": getattr(self.mass, name, None) for name in _OF_MASS}
 
 
 def compare(
@@ -129,39 +133,40 @@ def compare(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> list[Row]:
-    """Score a bed beside others, all at the same picks, and say what the picks are new to.
+    """Score a bed and others at the same picks, and judge whether the picks are independent.
 
     Parameters
     ----------
     dem
-        As of :func:`deepbedmap.evaluation.evaluate`. A list is of the members of an
-        ensemble, the first of which is scored; so is ``bed`` of a product with ``bed_members``.
+        Bed elevation (y, x) in metres, as for :func:`deepbedmap.evaluation.evaluate`. A list holds
+        the members of an ensemble, of which the first is scored; of a product with
+        ``bed_members``, ``bed`` is scored.
     points
-        As of :func:`deepbedmap.evaluation.evaluate`; ``attrs["sources"]`` say which datasets
-        they are of.
+        Test picks, as for :func:`deepbedmap.evaluation.evaluate`; ``attrs["sources"]`` names their
+        datasets.
     prior
-        The prior, which is interpolated bicubically at the picks, as a row of its own.
+        The prior, interpolated bicubically at the picks; scored as a row of its own.
     training
-        What is known of where the DEM was trained.
+        Tiles, picks and excluded areas of the DEM's training, as far as they are known.
     gridding
-        Picks that are gridded, as a row of its own; by default those of the training.
+        Picks whose gridding is scored as a row of its own; by default the training picks.
     baselines
         Other beds by name: grids, files, or citekeys of the registry.
     velocity
-        For classes by ice speed: see :func:`deepbedmap.evaluation.speed_at`.
+        Ice velocity, for classes by speed: see :func:`deepbedmap.evaluation.speed_at`.
     registry
-        Whose ``built_from`` and ``overlaps_with`` decide; by default that of the package.
+        Registry whose ``built_from`` and ``overlaps_with`` decide; by default the package's own.
     datums
-        What heights refer to where nothing states it: by a row's name, or ``picks``.
+        Vertical datum of beds that state none, by the name of the row, or ``picks``.
     geoids
-        By name: see :func:`deepbedmap.rasters.convert_datum`. Beds above another datum than the
-        picks are brought to theirs at the picks.
+        Geoids by name: see :func:`deepbedmap.rasters.convert_datum`. Beds above another datum than
+        the picks are converted at the picks.
     buffer
-        Metres from training tiles or picks within which a pick leaks.
+        Distance (m) from training tiles or picks within which a pick leaks.
     allow_leak
-        Do not refuse picks that leak; the row says so.
+        Score picks that leak; the row is marked.
     replicates, seed
-        Of the bootstrap.
+        Number of resamples of the bootstrap, and seed of its random numbers.
 
     Returns
     -------
@@ -172,89 +177,128 @@ def compare(
     Raises
     ------
     InvalidDataError
-        As of :func:`deepbedmap.evaluation.evaluate`; test picks leak; a vertical datum is
-        unknown, where that of the picks is not, or no geoid is given to convert one; there is no
-        pick at which all beds have a value.
+        As for :func:`deepbedmap.evaluation.evaluate`; test picks leak; the vertical datum of a bed
+        is unknown and the picks' is not, or there is no geoid to convert one; there is no pick at
+        which all beds have a value.
     """
     from deepbedmap import registry as registries
 
     registry = registry or registries.load()
     training = training or Training()
-    told = dict(datums or {})
+    assumed_datums = dict(datums or {})
     _, _, z = places_of(points)
-    points = with_stated_datum(points, told.pop("picks", None))
+    points = with_stated_datum(points, assumed_datums.pop("picks", None))
     dems = dem if isinstance(dem, list) else [dem]
     leak = find_leak(points, training, buffer)
     if leak is not None and not allow_leak:
-        raise InvalidDataError(
-            Fault(
-                "picks",
-                expected=f"test picks more than {buffer / 1000:g} km from what was trained on",
-                found=str(leak),
-                remedy="choose other picks, or take --allow-leak, which marks the row",
-            )
-        )
-
+        raise InvalidDataError(_leak_fault(leak))
     gridding = training.picks if gridding is None else gridding
     beds = open_beds(dems[0], points, prior, gridding, baselines, registry)
-    if unknown := set(told) - set(beds):
+    place = Place.of(points, beds["dem"], assumed_datums.get("dem"), geoids)
+    sampled = _sampled(beds, place, assumed_datums)
+    covered = _covered_by_all(beds, sampled)
+    strata = _strata(points, gridding if training.picks is None else training.picks, velocity)
+    named = with_lines(points)
+    judge = _Judge(points, training, leak, gridding, registry, buffer)
+    rows = []
+    for name, bed in beds.items():
+        described = _describe(bed.origin, registry)
+        verdicts = judge.verdicts(name, described)
+        values = sampled.pop(name)  # so that its memory is free after this row
+        resolved = Resolution(remark="the picks name no lines")
+        if named is not None:
+            resolved = resolution(named.assign(grid=np.where(covered, values, np.nan)))
+        scores = score_at(points, values, covered, strata, replicates, seed)
+        datum = assumed_datums.get(name)
+        ensemble = _ensemble(dems, place, datum, z, covered) if name == "dem" else None
+        file, sha256 = described.get("file"), described.get("sha256")
+        rows.append(Row(name, file, sha256, scores, *verdicts, ensemble, resolved))
+    return rows
+
+
+def _leak_fault(leak: Leak) -> Fault:
+    return Fault(
+        "picks",
+        expected=f"test picks more than {leak.buffer / 1000:g} km from the training tiles and "
+        "picks",
+        found=str(leak),
+        remedy="choose other picks, or use --allow-leak, which marks the row",
+    )
+
+
+def _sampled(
+    beds: Mapping[str, Bed], place: Place, assumed_datums: Mapping[str, str]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the heights (n,) of each bed in metres; only the DEM's datum may be unknown."""
+    if unknown := set(assumed_datums) - set(beds):
         raise WrongCallError(
             f"datums: expected names of {', '.join(beds)} or picks, found {unknown}"
         )
-
-    place = Place.of(points, beds["dem"], told.get("dem"), geoids)
-    sampled = {
-        name: place.sample(bed, told.get(name), strict=name != "dem") for name, bed in beds.items()
+    return {
+        name: place.sample(bed, assumed_datums.get(name), strict=name != "dem")
+        for name, bed in beds.items()
     }
-    known = np.ones(len(points), bool)
+
+
+def _covered_by_all(
+    beds: Mapping[str, Bed], sampled: Mapping[str, npt.NDArray[np.float64]]
+) -> npt.NDArray[np.bool_]:
+    """Return where all beds have a value (n,): scores at other picks could not be compared."""
+    parts = []
     for name, values in sampled.items():
         finite = np.isfinite(values)
         require_some(finite, f"{name}: {beds[name].label}", beds[name].raster)
-        known &= finite
-    if not known.any():
+        parts.append(finite)
+    covered: npt.NDArray[np.bool_] = np.logical_and.reduce(parts)
+    if not covered.any():
         found = "none: where one has a value, another has a gap"
-        raise InvalidDataError(Fault("beds", expected="picks at which all have one", found=found))
+        raise InvalidDataError(
+            Fault("beds", expected="picks at which all beds have a value", found=found)
+        )
+    return covered
 
+
+def _strata(
+    points: pd.DataFrame, training_picks: pd.DataFrame | None, velocity: Raster | None
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the values of the picks (n,) for scores by class, as far as the inputs allow."""
     strata: dict[str, npt.NDArray[np.float64]] = {}
-    known_picks = gridding if training.picks is None else training.picks
-    if known_picks is not None:
-        strata["distance"] = distance_to(points, known_picks)
+    if training_picks is not None:
+        strata["distance"] = distance_to(points, training_picks)
     if velocity is not None:
         strata["speed"] = speed_at(points, velocity)
     strata["relief"] = relief_along(points)
-    named = with_lines(points)
+    return strata
 
-    sources_of_picks: list[dict[str, Any]] = points.attrs.get("sources") or [{}]
-    tested = {source.get("citekey") for source in sources_of_picks}
-    rows = []
-    for name, bed in beds.items():
-        described = _describe(bed.given, registry)
-        # The prior, or a dataset of the registry, is judged by what the registry says of it.
+
+@dataclass(frozen=True)
+class _Judge:
+    """What decides whether the test picks are independent of each bed."""
+
+    points: pd.DataFrame
+    training: Training
+    leak: Leak | None
+    gridding: pd.DataFrame | None
+    registry: Registry
+    buffer: float
+
+    def verdicts(self, name: str, described: dict[str, Any]) -> tuple[Verdict, Verdict]:
+        """Return the verdicts on the prior and on the training of a bed of the table."""
+        if name == "gridding" and self.gridding is not None:
+            return Verdict("yes", "it has no prior"), _of_gridding(self.points, self.gridding)
+        # The prior, or a dataset of the registry, is judged by its entry in the registry.
         listed = name == "bicubic prior" or "citekey" in described
         sources = [described | {"role": "prior"}] if listed else described.get("sources")
-        trained, leaked = (training, leak) if name == "dem" else (Training(), None)
-        if name == "gridding" and gridding is not None:
-            new_to_prior, new = Verdict("yes", "it has no prior"), _of_gridding(points, gridding)
-        else:
-            new_to_prior = verdict_on_prior(sources, tested, registry)
-            new = verdict_on_training(sources, trained, leaked, points, tested, registry, buffer)
-        values = sampled.pop(name)
-        resolved = Resolution(remark="the picks name no lines")
-        if named is not None:
-            resolved = resolution(named.assign(grid=np.where(known, values, np.nan)))
-        rows.append(
-            Row(
-                name,
-                described.get("file"),
-                described.get("sha256"),
-                score_at(points, values, known, strata, replicates, seed),
-                new_to_prior,
-                new,
-                _ensemble(dems, place, told.get("dem"), z, known) if name == "dem" else None,
-                resolved,
-            )
+        sources_of_picks: list[dict[str, Any]] = self.points.attrs.get("sources") or [{}]
+        tested = {source.get("citekey") for source in sources_of_picks}
+        # The training and its leak are the DEM's: the other beds were not trained with it.
+        training, leak = (self.training, self.leak) if name == "dem" else (Training(), None)
+        return (
+            verdict_on_prior(sources, tested, self.registry),
+            verdict_on_training(
+                sources, training, leak, self.points, tested, self.registry, self.buffer
+            ),
         )
-    return rows
 
 
 def _ensemble(
@@ -264,7 +308,7 @@ def _ensemble(
     z: npt.NDArray[np.float64],
     scored: npt.NDArray[np.bool_],
 ) -> EnsembleScores | None:
-    """Score the members of a product, or the beds of several files; None of a single bed."""
+    """Score the members of a product, or the beds of several files; None for a single bed."""
     members = [open_bed(dem) for dem in dems] if len(dems) > 1 else open_members(dems[0])
     if len(members) < 2:
         return None
@@ -282,18 +326,19 @@ def _of_gridding(points: pd.DataFrame, gridded: pd.DataFrame) -> Verdict:
     share, median = float((distance <= 1).mean()), float(np.median(distance))
     return Verdict(
         "no" if share > _SAME else "yes",
-        f"{share:.1%} of the test picks lie at gridded ones, half farther off than {median:,.0f} m",
+        f"{share:.1%} of the test picks are at the places of gridded ones, half are more than "
+        f"{median:,.0f} m away",
     )
 
 
-def _describe(given: Any, registry: Registry) -> dict[str, Any]:
-    """What a bed says of itself, as a source."""
+def _describe(origin: Any, registry: Registry) -> dict[str, Any]:
+    """Return what a bed's provenance states, as a source."""
     from deepbedmap.provenance import describe_file
 
-    if isinstance(given, str | os.PathLike):
-        described = describe_file(given, "prior")
+    if isinstance(origin, str | os.PathLike):
+        described = describe_file(origin, "prior")
     else:
-        provenance = parsed(given.attrs.get("provenance"))
+        provenance = parsed(origin.attrs.get("provenance"))
         described = {key: value for key, value in provenance.items() if key == "sources"}
     citekey = citekey_of(described, registry)
     return described | ({"citekey": citekey} if citekey else {})

@@ -1,4 +1,4 @@
-"""Scores of an ensemble of beds: CRPS, spread against skill, and coverage."""
+"""Scores of an ensemble of beds: CRPS, spread, skill and coverage."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EnsembleScores:
-    """How well the members of an ensemble together tell the bed at picks.
+    """How well the members of an ensemble together predict the bed at picks.
 
-    The noise of the picks is not allowed for: it lowers the coverage, and is part of the skill.
+    The noise of the picks is not corrected for: it lowers the coverage and adds to the skill.
 
     Attributes
     ----------
     members, picks
-        Of the ensemble; picks at which all members have a value.
+        Number of members, and of picks at which all members have a value.
     crps
         Continuous ranked probability score in metres, mean over the picks, of the members' own
-        distribution. It is smaller where a bed is both near and sure; of one member it is the MAE.
+        distribution. It is small where the members are both accurate and close together; for one
+        member it is the MAE.
     crps_fair
         The same, with the members taken as a sample of a larger ensemble (Ferro 2014, doi
-        10.1002/qj.2270); None of one member.
+        10.1002/qj.2270); None for one member.
     spread, skill
-        Root mean variance of the members (over members less one), and RMSE of their mean, in
-        metres.
+        Square root of the mean variance of the members (divided by n - 1), and RMSE of their
+        mean, in metres.
     spread_skill_ratio
-        ``sqrt((m + 1) / m) * spread / skill`` of m members: 1 where the picks could be one of the
-        members, less where the ensemble is too sure (Fortin et al. 2014, doi
-        10.1175/JHM-D-14-0008.1).
+        ``sqrt((m + 1) / m) * spread / skill`` for m members: 1 if the picks are
+        indistinguishable from a member, less if the ensemble is overconfident (Fortin et al. 2014,
+        doi 10.1175/JHM-D-14-0008.1).
     coverage_90
-        Share of picks between the members' 5 % and 95 % quantiles (linear between members). Few
-        members reach less than 0.9 even if they are right: of a uniform distribution
+        Share of picks between the members' 5 % and 95 % quantiles (linear between members). Small
+        ensembles reach less than 0.9 even if they are reliable: for a uniform distribution
         ``0.9 (m - 1) / (m + 1)``.
     by_spread
         Spread, skill and number of picks, in five classes of equal numbers by spread.
@@ -63,7 +64,7 @@ def score_ensemble(members: npt.ArrayLike, z: npt.ArrayLike) -> EnsembleScores:
     Parameters
     ----------
     members
-        (m, n) metres: what each of m beds says at the picks.
+        (m, n) metres: elevation of each of m beds at the picks.
     z
         (n,) metres: the picks.
 
@@ -83,6 +84,7 @@ def score_ensemble(members: npt.ArrayLike, z: npt.ArrayLike) -> EnsembleScores:
     if not m or not n:
         raise WrongCallError(f"expected some members and picks, found {m} and {n}")
     rank = 2 * np.arange(m)[:, None] - (m - 1)
+    # Sorted members give the sum of all pairwise differences in O(m log m) instead of O(m**2).
     distance = pairs = inside = 0.0
     variance, squared = np.empty(n), np.empty(n)
     for part in slices_of_picks(n):

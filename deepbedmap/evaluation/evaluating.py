@@ -1,4 +1,4 @@
-"""Score a bed elevation grid against radar picks that it has never seen."""
+"""Score a bed elevation grid against independent radar picks."""
 
 from __future__ import annotations
 
@@ -34,27 +34,28 @@ def evaluate(
     Parameters
     ----------
     dem
-        Bed elevation (y, x) in metres, or the raster file that holds it, of whose layers ``bed`` is
-        taken; sampled bilinearly at each pick.
+        Bed elevation (y, x) in metres, or a raster file of it, whose layer ``bed`` is read;
+        sampled bilinearly at each pick.
     points
         Columns x, y (in the grid's CRS), z (metres) and, for the roughness and the intervals, line;
-        picks of a line stand in the order in which they were flown. ``attrs["crs"]`` and
+        picks of a line are in the order in which they were flown. ``attrs["crs"]`` and
         ``attrs["vertical_datum"]`` are compared with the grid's.
     strata
-        Values of each pick by which scores are told apart: ``distance``, ``speed`` or ``relief``,
+        Values (n,) of the picks for scores by class: ``distance``, ``speed`` or ``relief``,
         in the classes of :data:`deepbedmap.evaluation.CLASSES`.
     replicates, seed
-        Of the bootstrap over flight lines: see :func:`deepbedmap.evaluation.score`.
+        Number of resamples of the flight lines, and seed of their random numbers: see
+        :func:`deepbedmap.evaluation.score`.
 
     Raises
     ------
     InvalidDataError
-        The two differ in CRS or vertical datum; no pick lies where the grid has a value; a pick
-        is not finite; the file has no CRS or, being no NetCDF or Zarr, states no nodata.
+        The two differ in CRS or vertical datum; the grid has no value at any pick; a pick is not
+        finite; the file has no CRS or, unless it is NetCDF or Zarr, states no nodata value.
 
     Notes
     -----
-    A file is read in parts, where there are picks. 10 million picks take about 1.4 GB.
+    Only the parts of a file near picks are read. 10 million picks take about 1.4 GB.
 
     Examples
     --------
@@ -69,41 +70,41 @@ def evaluate(
     from deepbedmap import rasters
 
     bed = open_bed(dem)
-    said = points.attrs
-    rasters.require_reference("picks", said.get("crs"), said.get("vertical_datum"), bed)
+    crs, datum = points.attrs.get("crs"), points.attrs.get("vertical_datum")
+    rasters.require_reference("picks", crs, datum, bed)
     x, y, _ = places_of(points)
     sampled = sample_bed(bed, x, y)
-    known = np.isfinite(sampled)
-    require_some(known, rasters.name_of(bed), bed)
-    return score_at(points, sampled, known, strata, replicates, seed)
+    covered = np.isfinite(sampled)
+    require_some(covered, rasters.name_of(bed), bed)
+    return score_at(points, sampled, covered, strata, replicates, seed)
 
 
 def score_at(
     points: pd.DataFrame,
     sampled: npt.NDArray[np.float64],
-    known: npt.NDArray[np.bool_],
+    covered: npt.NDArray[np.bool_],
     strata: Mapping[str, npt.ArrayLike] | None,
     replicates: int,
     seed: int,
 ) -> Scores:
-    """Score what a grid says at the picks that are known."""
+    """Score a grid at the picks (n,) that it covers; the sampled heights (n,) are in metres."""
     lines, stretches = None, None
     named = with_lines(points)
     if named is not None:
         lines = named["line"].cat.codes.to_numpy()
-        rough = roughness_along(named.assign(grid=np.where(known, sampled, np.nan)))
+        rough = roughness_along(named.assign(grid=np.where(covered, sampled, np.nan)))
         stretches = tuple(
             rough["line"].cat.codes.to_numpy() if name == "line" else rough[name].to_numpy()
             for name in ("line", "grid", "z")
         )
         del rough
-    whole = slice(None) if known.all() else known
+    whole = slice(None) if covered.all() else covered
     return score(
         sampled[whole],
         points["z"].to_numpy(np.float64)[whole],
         None if lines is None else lines[whole],
         stretches,  # type: ignore[arg-type]
-        outside=int(known.size - known.sum()),
+        outside=int(covered.size - covered.sum()),
         strata={name: np.asarray(values)[whole] for name, values in (strata or {}).items()},
         replicates=replicates,
         seed=seed,

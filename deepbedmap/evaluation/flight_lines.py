@@ -1,6 +1,6 @@
 """The flight lines that picks belong to, numbered without gaps.
 
-Lines are the units of the bootstrap: errors along one line are correlated, those of two
+Lines are the units of the bootstrap: errors along one line are correlated, errors of two
 lines much less so.
 """
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def with_lines(points: pd.DataFrame) -> pd.DataFrame | None:
-    """Places of picks with a category of lines: of one name from two surveys they are two."""
+    """Return x, y, z and lines of picks; one name in two surveys is two lines.
+
+    The column ``line`` is a category. None if the picks have no lines.
+    """
     import pandas as pd
 
     if "line" not in points or points["line"].isna().any():
@@ -39,9 +42,9 @@ Numbers = npt.NDArray[np.int32]
 
 
 def numbered(lines: npt.NDArray[Any]) -> tuple[Numbers, npt.NDArray[Any]]:
-    """Number the lines of picks (n,) from 0 without gaps; the second are the names by number."""
+    """Number the lines of picks (n,) from 0 without gaps; return numbers and names (lines,)."""
     if lines.dtype.kind not in "iu" or lines.min() < 0 or lines.max() > lines.size:
         names, number = np.unique(lines, return_inverse=True)
         return number.astype(np.int32), names
-    present = np.bincount(lines) > 0  # codes of a category: nothing is sorted
+    present = np.bincount(lines) > 0  # codes of a category: no need to sort
     return (np.cumsum(present, dtype=np.int32) - 1)[lines], np.flatnonzero(present)

@@ -1,4 +1,4 @@
-"""Evaluate the files of beds at the picks of surveys, or by a benchmark."""
+"""Evaluate bed files at the picks of surveys, or by a benchmark."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from deepbedmap.catalog import opening
 from deepbedmap.errors import WrongCallError
 from deepbedmap.evaluation import benchmarks
 from deepbedmap.evaluation.comparing import compare
-from deepbedmap.evaluation.leaks import BUFFER
 from deepbedmap.evaluation.mass import conserve
 from deepbedmap.evaluation.trainings import read_training
+from deepbedmap.places import BUFFER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from deepbedmap.evaluation.benchmarks import Benchmark
     from deepbedmap.evaluation.comparing import Row
     from deepbedmap.evaluation.mass import MassStatistics
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
     File = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a bed and of others at the same picks, and what they were computed from.
+    """The scores of a bed and of others at the same picks, and the inputs of the scores.
 
     Attributes
     ----------
     rows
-        That of the bed first.
+        The rows of the table; the bed's row is first.
     picks
         The test picks, columns x, y and z in metres.
     survey_names
-        What the picks are of, in words.
+        Names of the surveys, for text.
     beds
         Prior, gridded picks, baselines, registry, datums and geoids, as
         :func:`deepbedmap.report.report_evaluation` takes them.
     benchmark
-        By which the bed was scored.
+        Benchmark by which the bed was scored.
     """
 
     rows: list[Row]
@@ -57,7 +57,7 @@ class Evaluation:
     benchmark: Benchmark | None = None
 
     def flat_rows(self) -> list[dict[str, Any]]:
-        """Return the rows of a table of numbers and verdicts: of a benchmark, its own columns."""
+        """Return a table of numbers and verdicts; a benchmark has columns of its own."""
         if self.benchmark is None:
             return [row.flat() for row in self.rows]
         return [self.benchmark.result(row) for row in self.rows]
@@ -91,54 +91,54 @@ def evaluate_files(
     Parameters
     ----------
     dem
-        A bed elevation grid (``.nc``, ``.tif`` or ``.zarr``), metres; several are the members of an
-        ensemble.
+        A bed elevation grid (``.nc``, ``.tif`` or ``.zarr``), metres; several files are the
+        members of an ensemble.
     points
         Test picks: pipelines of surveys, catalog entries, citekeys or ``.parquet`` tables; by
         default those of the benchmark.
     season, bounds
-        Which picks: names of raw files, and (xmin, ymin, xmax, ymax) in metres.
+        Selection of the picks: names of raw files, and (xmin, ymin, xmax, ymax) in metres.
     prior
-        A file or citekey; scored as it is, interpolated bicubically.
+        A file or citekey; scored unchanged, interpolated bicubically.
     training
         Where the bed was trained: training sets (``.zarr``), footprints (``.geojson``),
         checkpoints, or picks.
     gridding
-        Picks whose gridding is scored; by default those of the training.
+        Picks whose gridding is scored; by default the training picks.
     baselines
         Other beds by name: files or citekeys.
     velocity
         Ice velocity in m a-1, for classes by speed: two bands, or vx and vy.
     surface, balance, gamma, mass_map
-        As :func:`deepbedmap.evaluation.conserve` takes them, with ``velocity``: whether the ice
-        above the bed conserves mass. The map is a ``.tif`` file.
+        Inputs of :func:`deepbedmap.evaluation.conserve`, with ``velocity``: whether the ice above
+        the bed conserves mass. The map is a ``.tif`` file.
     datums
-        The vertical datum of picks, ``dem`` or a baseline that states none, by name.
+        Vertical datum by name, of ``picks``, ``dem`` or a baseline that states none.
     geoids
-        By name, files of the height of a geoid, for beds on another datum than the picks.
+        Geoid height files by name, for beds on another datum than the picks.
     buffer
-        Metres around training tiles and picks within which test picks leak; 11,000 by default.
+        Distance (m) from training tiles and picks within which test picks leak; 11,000 by default.
     allow_leak
         Score picks that leak; the row is marked.
     registry
         A ``data_list.yml`` or its folder; by default the one next to the folder of the picks'
-        pipeline, or that of the package.
+        pipeline, or the package's own.
     benchmark
         Score by the picks, box and baselines of ``validation/benchmark.yml``.
     results
-        A ``.csv`` file that gets one more row, with a benchmark.
+        A ``.csv`` file to which a row is appended; only with a benchmark.
 
     Returns
     -------
     Evaluation
-        The scores of each bed, that of ``dem`` first.
+        The scores of each bed, ``dem`` first.
 
     Raises
     ------
     InvalidDataError, MissingDataError
-        As :func:`deepbedmap.evaluation.compare` and :func:`deepbedmap.catalog.read_picks`.
+        As for :func:`deepbedmap.evaluation.compare` and :func:`deepbedmap.catalog.read_picks`.
     ValueError
-        The arguments do not go together, or one is out of its range.
+        Arguments contradict each other, or one is out of range.
 
     Examples
     --------
@@ -193,7 +193,7 @@ def evaluate_files(
 def _require_options(
     points: list[str], benchmark: str | None, results: Any, *, chosen: bool
 ) -> None:
-    """Check what goes with a benchmark, and what without."""
+    """Check the arguments that need or exclude a benchmark."""
     if benchmark is None and not points:
         raise WrongCallError("needed without a benchmark", "points")
     if benchmark is None and results is not None:
@@ -217,5 +217,5 @@ def _require_mass_inputs(
 
 def _registry_of(points: list[str], registry: str | Path | None) -> str | Path | None:
     """Return the registry that was named, else the one next to the folder of the picks."""
-    beside = Path(points[0]).absolute().parent.parent / "data_list.yml"
-    return beside if registry is None and beside.is_file() else registry
+    neighbour = Path(points[0]).absolute().parent.parent / "data_list.yml"
+    return neighbour if registry is None and neighbour.is_file() else registry

@@ -1,4 +1,4 @@
-"""Test picks that lie inside or near the tiles or the picks that a model was trained on."""
+"""Test picks inside or near the tiles or the picks that a model was trained on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from deepbedmap.errors import WrongCallError
 from deepbedmap.evaluation.trainings import require_crs_of_picks
 from deepbedmap.extras import required_extra
+from deepbedmap.places import BUFFER
 
 if TYPE_CHECKING:
     from typing import Any
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from deepbedmap.evaluation.trainings import Training
 
-BUFFER = 11_000.0
-"""Metres between test picks and whatever a model was trained on: a tile's width and its margin."""
 
 _AT_ONCE = 1_000_000
 
@@ -33,11 +32,13 @@ class Leak:
     within
         Picks inside a training tile, or at the place of a training pick (to a metre).
     near
-        Picks, those within included, that are not farther off than the buffer.
+        Picks no farther away than the buffer, including those within.
     picks
-        All picks.
+        All test picks.
+    buffer
+        Distance in metres.
     what
-        What they are near to.
+        Training data that the picks are near.
     """
 
     within: int
@@ -48,27 +49,27 @@ class Leak:
 
     def __str__(self) -> str:
         return (
-            f"{self.near:,} of {self.picks:,} test picks lie within {self.buffer / 1000:g} km of "
+            f"{self.near:,} of {self.picks:,} test picks are within {self.buffer / 1000:g} km of "
             f"{self.what}, {self.within:,} of them inside"
         )
 
 
 def find_leak(points: pd.DataFrame, training: Training, buffer: float = BUFFER) -> Leak | None:
-    """Find test picks at or near the places of a training.
+    """Find test picks at or near training tiles or picks.
 
     Parameters
     ----------
     points
         Test picks, columns x and y in metres, in the CRS of the training.
     training
-        Its tiles and picks are looked at; what it does not say leaks nowhere.
+        Tiles and picks of the training; missing ones are not checked.
     buffer
-        Least distance in metres that is no leak.
+        Distance in metres up to which a pick leaks.
 
     Returns
     -------
     Leak or None
-        Of the tiles, or else of the picks. None where every pick is farther off.
+        The leak from the tiles, or else from the picks. None if every pick is farther away.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def find_leak(points: pd.DataFrame, training: Training, buffer: float = BUFFER) 
         The training is in another CRS.
     """
     if buffer < 0:
-        raise WrongCallError(f"buffer {buffer} must not be negative")
+        raise WrongCallError(f"buffer: expected 0 or more, found {buffer}")
     x, y = (points[axis].to_numpy(np.float64) for axis in "xy")
     if training.footprints is not None and len(training.footprints):
         import shapely
@@ -84,13 +85,13 @@ def find_leak(points: pd.DataFrame, training: Training, buffer: float = BUFFER) 
         require_crs_of_picks(points, training.footprints.crs, "training tiles")
         tiles = shapely.union_all(training.footprints.geometry.to_numpy())
         around = shapely.buffer(tiles, buffer, quad_segs=64)
-        found = []
+        counts = []
         for area in (tiles, around):
             shapely.prepare(area)
-            found.append(int(shapely.intersects_xy(area, x, y).sum()))
-        if found[1]:
+            counts.append(int(shapely.intersects_xy(area, x, y).sum()))
+        if counts[1]:
             what = f"{len(training.footprints):,} training tiles"
-            return Leak(found[0], found[1], x.size, buffer, what)
+            return Leak(counts[0], counts[1], x.size, buffer, what)
     if training.picks is not None and len(training.picks):
         require_crs_of_picks(points, training.picks.attrs.get("crs"), "training picks")
         distance = distance_to(points, training.picks)
@@ -101,7 +102,7 @@ def find_leak(points: pd.DataFrame, training: Training, buffer: float = BUFFER) 
 
 
 def distance_to(points: pd.DataFrame, picks: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Metres from each point (n,) to the nearest of some picks.
+    """Return the distance (n,) in metres from each point to the nearest pick.
 
     Examples
     --------

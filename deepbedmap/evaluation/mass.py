@@ -1,4 +1,4 @@
-"""Is mass conserved above a bed? The residual of the ice above it, and statistics of it."""
+"""Mass conservation of the ice above a bed: the residual and its statistics."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import xarray as xr
 
-    from deepbedmap.evaluation.flux import Floats
     from deepbedmap.evaluation.sampling import Raster
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
+    from deepbedmap.points.tracks import Floats
 
-_CLASS = 0.01  # m/a: width of the classes from which median and MAD are read off
-_REACH = 500.0  # m/a: what is beyond counts to the last class
+_CLASS = 0.01  # m/a: width of the classes from which median and MAD are read
+_REACH = 500.0  # m/a: residuals beyond this are counted in the last class
 
 
 def bed_residual(
@@ -32,35 +32,35 @@ def bed_residual(
     *,
     gamma: float = 1.0,
 ) -> xr.DataArray:
-    """Residual of mass conservation of the ice above a bed, whatever cells the others have.
+    """Return the residual of mass conservation of the ice above a bed, on the cells of the bed.
 
     Parameters
     ----------
     bed
-        (y, x), metres, on whose cells it is reckoned; EPSG:3031.
+        Bed elevation (y, x), metres; EPSG:3031. The residual is computed on its cells.
     surface
-        (y, x), metres above the same datum. Of ice: what is surface less bed counts as ice, so that
-        the air in firn should have been taken off.
+        Elevation (y, x) of the ice surface, metres above the same datum. Surface less bed counts as
+        ice, so subtract the air in firn first.
     velocity
-        As of :func:`mass_residual`.
+        Surface velocity (band, y, x) in m a-1, as for :func:`mass_residual`.
     balance
-        SMB - BMB - dH/dt, in units as :func:`mass_residual` takes those of a surface balance.
+        SMB - BMB - dH/dt (y, x), in the units of a surface balance in :func:`mass_residual`.
     gamma
-        As of :func:`mass_residual`.
+        Ratio of depth-mean to surface velocity, in (0, 1].
 
     Returns
     -------
     xarray.DataArray
-        As of :func:`mass_residual`, chunked, and nothing read yet. The others are interpolated
-        linearly; NaN where there is no ice.
+        float32 (y, x), metres of ice per year, as for :func:`mass_residual`; lazy. The inputs are
+        interpolated linearly; NaN where there is no ice.
 
     Raises
     ------
     InvalidDataError
-        As of :func:`mass_residual`; bed and surface are above different datums; one of the others
-        covers nothing of the bed.
+        As for :func:`mass_residual`; bed and surface are above different datums; an input does not
+        overlap the bed.
     ValueError
-        As of :func:`mass_residual`.
+        As for :func:`mass_residual`.
     """
     import xarray as xr
 
@@ -68,11 +68,11 @@ def bed_residual(
 
     if rasters.band_count(velocity) != 2:
         raise WrongCallError(
-            f"a velocity has 2 bands, along x and y, not dimensions {velocity.dims}"
+            f"velocity: expected 2 bands, along x and y, found dimensions {velocity.dims}"
         )
     for name, raster in (("surface", surface), ("balance", balance)):
         if rasters.band_count(raster) != 1:
-            raise WrongCallError(f"a {name} has 1 band, not dimensions {raster.dims}")
+            raise WrongCallError(f"{name}: expected 1 band, found dimensions {raster.dims}")
     rasters.require_same_reference(bed, surface)
     bed = rasters.north_up(bed)
     require_polar(bed)
@@ -100,22 +100,22 @@ def bed_residual(
 
 @dataclass(frozen=True)
 class MassStatistics:
-    """What a residual of mass conservation is like, all in metres of ice a year.
+    """Statistics of a residual of mass conservation, in metres of ice per year.
 
     Attributes
     ----------
     cells
-        Cells that have one.
+        Number of cells with a residual.
     mean, rms
         Mean and root mean square.
     median, mad
-        Median, and median absolute deviation from it: to 0.01 within 500 m a year.
+        Median, and median absolute deviation from it, to 0.01 m a-1 within 500 m a-1.
     share_large
-        Of the cells whose residual is beyond ``large`` either way, 0 to 1.
+        Share of the cells whose absolute residual exceeds ``large``, 0 to 1.
     large
-        That limit.
+        Limit of a large residual.
     gamma
-        Ratio of depth-mean to surface velocity of the residual, where that states it.
+        Ratio of depth-mean to surface velocity behind the residual, if it states one.
     """
 
     cells: int
@@ -129,14 +129,14 @@ class MassStatistics:
 
 
 def mass_statistics(residual: xr.DataArray, large: float = 10.0) -> MassStatistics:
-    """Statistics of a map of residuals, by cell, read once and chunk by chunk.
+    """Return statistics of a map of residuals, read once and chunk by chunk.
 
     Parameters
     ----------
     residual
-        As of :func:`mass_residual`, of a whole map or of a part of one; NaN where unknown.
+        Residual (y, x) in metres of ice per year, by :func:`mass_residual`; NaN where unknown.
     large
-        Limit of what counts as large, metres of ice a year.
+        Limit of a large residual, metres of ice per year.
 
     Raises
     ------
@@ -146,15 +146,15 @@ def mass_statistics(residual: xr.DataArray, large: float = 10.0) -> MassStatisti
     Examples
     --------
     >>> import xarray as xr
-    >>> found = mass_statistics(xr.DataArray([[1.0, -1.0, 2.0, 30.0, np.nan]], dims=("y", "x")))
-    >>> found.cells, found.mean, found.median, found.mad, found.share_large
+    >>> stats = mass_statistics(xr.DataArray([[1.0, -1.0, 2.0, 30.0, np.nan]], dims=("y", "x")))
+    >>> stats.cells, stats.mean, stats.median, stats.mad, stats.share_large
     (4, 8.0, 1.0, 1.0, 0.25)
     """
     import dask.array
     from dask.base import compute
 
     values = (residual if residual.chunks else residual.chunk()).astype(np.float64)
-    classes = 2 * round(_REACH / _CLASS) + 1  # zero is the middle of one
+    classes = 2 * round(_REACH / _CLASS) + 1  # zero is in the middle of one
     edge = _CLASS * classes / 2
     counts, _ = dask.array.histogram(  # type: ignore[no-untyped-call]
         values.clip(-_REACH, _REACH).data, bins=classes, range=(-edge, edge)
@@ -169,7 +169,7 @@ def mass_statistics(residual: xr.DataArray, large: float = 10.0) -> MassStatisti
                 str(residual.name or "residual"),
                 expected="cells where thickness, velocity and balance are known",
                 found="none",
-                remedy="check that they cover the same place",
+                remedy="check that they cover the same area",
             )
         )
     middles = _CLASS * (np.arange(classes, dtype=np.float64) - classes // 2)
@@ -202,23 +202,24 @@ def conserve(
     bounds: Bounds | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> MassStatistics:
-    """Say how far the ice above a bed is from conserving mass.
+    """Return statistics of the residual of mass conservation of the ice above a bed.
 
     Parameters
     ----------
     dem
-        As of :func:`deepbedmap.evaluation.evaluate`.
+        Bed elevation (y, x) in metres, EPSG:3031, or a raster file of it, as for
+        :func:`deepbedmap.evaluation.evaluate`.
     surface, velocity, balance, gamma
-        As of :func:`deepbedmap.evaluation.bed_residual`, or files of these.
+        Inputs of :func:`deepbedmap.evaluation.bed_residual`, or files of them.
     bounds
-        A box to which the bed is cut.
+        Box (xmin, ymin, xmax, ymax) in metres to which the bed is cut.
     path
-        A GeoTIFF that gets the map.
+        GeoTIFF to which the map of the residual is written.
 
     Raises
     ------
     InvalidDataError
-        As of :func:`deepbedmap.evaluation.bed_residual`; no cell has a residual.
+        As for :func:`deepbedmap.evaluation.bed_residual`; no cell has a residual.
     """
     from deepbedmap import rasters
 

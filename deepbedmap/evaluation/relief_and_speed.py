@@ -22,14 +22,14 @@ _RELIEF = 5_000.0
 
 
 def relief_along(points: pd.DataFrame, length: float = _RELIEF) -> npt.NDArray[np.float64]:
-    """Relief around each pick: standard deviation of the picks in stretches of its line.
+    """Return the relief around each pick: standard deviation of bed elevation along its line.
 
     Parameters
     ----------
     points
-        Columns x, y, z in metres and line; without lines, squares take the place of stretches.
+        Columns x, y, z in metres and line; without lines, squares replace the stretches.
     length
-        Of the stretches, or a side of the squares, in metres.
+        Length of the stretches, or side of the squares, in metres.
 
     Returns
     -------
@@ -38,8 +38,8 @@ def relief_along(points: pd.DataFrame, length: float = _RELIEF) -> npt.NDArray[n
 
     Notes
     -----
-    Of the picks and not of a raster: a bed, or a prior, that is too smooth would call rough places
-    smooth, and each bed that is compared would have classes of its own.
+    Relief is of the picks and not of a raster: in a bed or prior that is too smooth, rough places
+    would count as smooth, and each of the compared beds would have classes of its own.
 
     Examples
     --------
@@ -63,6 +63,7 @@ def relief_along(points: pd.DataFrame, length: float = _RELIEF) -> npt.NDArray[n
 
 
 def _relief_in_squares(points: pd.DataFrame, length: float) -> npt.NDArray[np.float64]:
+    # Two 32-bit column and row numbers in one 64-bit integer sort faster than pairs.
     places = [
         np.floor_divide(points[name].to_numpy(np.float64), length).astype(np.int32) for name in "xy"
     ]
@@ -72,20 +73,20 @@ def _relief_in_squares(points: pd.DataFrame, length: float) -> npt.NDArray[np.fl
     )
     z = points["z"].to_numpy(np.float64)
     count = np.bincount(square)
-    off = z - (np.bincount(square, z) / count)[square]
-    deviation = np.sqrt(np.bincount(square, off**2) / count)
+    residual = z - (np.bincount(square, z) / count)[square]
+    deviation = np.sqrt(np.bincount(square, residual**2) / count)
     return np.where(count >= FEWEST, deviation, np.nan)[square]
 
 
 def speed_at(points: pd.DataFrame, velocity: Raster) -> npt.NDArray[np.float64]:
-    """Ice speed at picks, in the units of the velocity; NaN where that has a gap.
+    """Return ice speed at picks, in the units of the velocity; NaN in its gaps.
 
     Parameters
     ----------
     points
         Columns x and y in metres.
     velocity
-        Two bands, of components along x and y; a NetCDF file with vx and vy; or one band of speed.
+        Two bands, components along x and y; a NetCDF file with vx and vy; or one band of speed.
     """
     from deepbedmap import rasters
 

@@ -18,24 +18,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What a grid holds of a bed along lines, in a few numbers.
+    """The wavelengths that a grid resolves along lines, and the correlation length of its errors.
 
     Attributes
     ----------
     resolved_wavelength
-        Metres: see :meth:`Spectra.resolved_wavelength`. Where it is twice the spacing of the
-        samples, the grid resolves that or less.
+        Shortest wavelength that the bed resolves, metres: see :meth:`Spectra.resolved_wavelength`.
+        A value of twice the spacing of the samples is an upper limit.
     threshold
-        Of the coherence below which nothing is resolved: that asked for, or ``significance``
-        where that is more.
+        Coherence below which nothing is resolved: the requested threshold, or ``significance`` if
+        that is higher.
     significance
-        Coherence that chance exceeds once in twenty times.
+        Coherence that unrelated series exceed by chance once in twenty times.
     windows
-        Of the spectra.
+        Number of windows of the spectra.
     nugget, sill, range
-        Of an exponential :class:`VariogramModel` of grid minus picks: m**2, m**2 and metres.
+        Parameters of an exponential :class:`VariogramModel` of grid minus picks: m**2, m**2 and
+        metres.
     remark
-        Why some of these are None, where they are.
+        Why some of these are None; None if all have a value.
     """
 
     resolved_wavelength: float | None = None
@@ -49,17 +50,17 @@ class Resolution:
 
 
 def resolution(picks: pd.DataFrame, threshold: float = COHERENCE) -> Resolution:
-    """Tell what a grid holds of picks, and over what distance its errors are alike.
+    """Return the shortest wavelength that a bed resolves, and the correlation length of its errors.
 
-    By :func:`spectra` and :func:`variogram_along`; nothing is raised where picks have too few or
-    too short lines, but said.
+    Computed by :func:`spectra` and :func:`variogram_along`. Picks with too few or too short lines
+    raise no error: the remark gives the reason.
 
     Parameters
     ----------
     picks
-        As these take them.
+        Columns ``x``, ``y``, ``line``, ``z`` and ``grid`` (metres).
     threshold
-        As :meth:`Spectra.resolved_wavelength` takes it.
+        Coherence below which nothing is resolved, between 0 and 1.
 
     Examples
     --------
@@ -68,31 +69,31 @@ def resolution(picks: pd.DataFrame, threshold: float = COHERENCE) -> Resolution:
     >>> x = 250.0 * np.arange(1000)
     >>> truth = np.random.default_rng(0).normal(0, 10, 1000)
     >>> picks = pd.DataFrame({"x": x, "y": 0.0, "line": "a", "z": truth, "grid": 0 * truth})
-    >>> found = resolution(picks)
-    >>> found.resolved_wavelength, found.remark
-    (None, 'nothing of the picks is resolved up to 25 km')
+    >>> resolved = resolution(picks)
+    >>> resolved.resolved_wavelength, resolved.remark
+    (None, 'the bed resolves no wavelength up to 25 km')
     """
     remarks = []
-    told: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     try:
-        found = spectra(picks)
-        told["significance"] = found.significance()
-        told["threshold"] = max(threshold, found.significance())
-        told["windows"] = found.windows
-        told["resolved_wavelength"] = found.resolved_wavelength(threshold)
-        if told["resolved_wavelength"] is None:
-            remarks.append(f"nothing of the picks is resolved up to {WINDOW / 1000:g} km")
+        along = spectra(picks)
+        numbers["significance"] = along.significance()
+        numbers["threshold"] = max(threshold, along.significance())
+        numbers["windows"] = along.windows
+        numbers["resolved_wavelength"] = along.resolved_wavelength(threshold)
+        if numbers["resolved_wavelength"] is None:
+            remarks.append(f"the bed resolves no wavelength up to {WINDOW / 1000:g} km")
     except InvalidDataError:
-        remarks.append(f"no line of {WINDOW / 1000:g} km without a gap of over {LINE_GAP:g} m")
+        remarks.append(f"no line of {WINDOW / 1000:g} km without a gap longer than {LINE_GAP:g} m")
     try:
         variogram = variogram_along(picks)
         curve = variogram.fit()
         if curve.range < variogram.lag[-1]:
-            told |= {name: getattr(curve, name) for name in ("nugget", "sill", "range")}
+            numbers |= {name: getattr(curve, name) for name in ("nugget", "sill", "range")}
         else:
             remarks.append(
                 f"no sill of the errors' variogram up to {variogram.lag[-1] / 1000:g} km"
             )
     except InvalidDataError:
         remarks.append("too few picks along a line for a variogram")
-    return Resolution(**told, remark="; ".join(remarks) or None)
+    return Resolution(**numbers, remark="; ".join(remarks) or None)

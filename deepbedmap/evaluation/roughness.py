@@ -14,41 +14,19 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-_LEVEL = 1e-6  # m: what is less rough is level, but for rounding
-
-
-def roughness_by_line(picks: pd.DataFrame, length: float = STRETCH) -> pd.DataFrame:
-    """Roughness of a grid over that of the picks, line by line.
-
-    Parameters
-    ----------
-    picks, length
-        As :func:`roughness_along` takes them, with columns ``z`` (of the picks) and ``grid``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a line of the table, also those too short: ``line`` (category), ``stretches``,
-        ``z`` and ``grid`` (mean roughness, metres; NaN without a stretch) and ``ratio`` of
-        the second to the first (NaN where the picks are level).
-    """
-    stretches = roughness_along(picks, length=length).groupby("line", observed=False)
-    table = stretches[["z", "grid"]].mean()
-    table.insert(0, "stretches", stretches.size())
-    table["ratio"] = table["grid"] / table["z"].where(table["z"] > _LEVEL)
-    return table.reset_index()
+_LEVEL = 1e-6  # m: below this the picks are level within rounding
 
 
 def roughness_ratio(picks: pd.DataFrame, length: float = STRETCH) -> float:
-    """Roughness of a grid over that of the picks: mean of all stretches over mean of all stretches.
+    """Return the mean roughness of a grid over the mean roughness of the picks, of all stretches.
 
-    One is as rough as the survey, whose noise counts as roughness. NaN where no line has a stretch
-    of :data:`FEWEST` picks or the picks are level.
+    A ratio of 1 means as rough as the survey, whose noise counts as roughness. NaN if no line has
+    a stretch of :data:`FEWEST` picks or the picks are level.
 
     Parameters
     ----------
     picks, length
-        As :func:`roughness_along` takes them, with columns ``z`` (of the picks) and ``grid``.
+        As for :func:`roughness_along`, with columns ``z`` (of the picks) and ``grid`` in metres.
 
     Examples
     --------
@@ -66,28 +44,28 @@ def roughness_ratio(picks: pd.DataFrame, length: float = STRETCH) -> float:
 
 
 def roughness_map(grid: xr.DataArray, size: int = 5) -> xr.DataArray:
-    """Map of roughness: standard deviation of the cells around each cell.
+    """Return a map of roughness: standard deviation of the cells around each cell.
 
-    That of DeepBedMap (Leong & Horgan 2020, doi 10.5194/tc-14-3687-2020), with size 5.
+    With size 5, the roughness of DeepBedMap (Leong & Horgan 2020, doi 10.5194/tc-14-3687-2020).
 
     Parameters
     ----------
     grid
-        Bed elevation (y, x), metres, y in either direction; NaN where nothing is known. Where it
-        is chunked (:func:`deepbedmap.rasters.chunked`) so is the map, and nothing is read yet.
+        Bed elevation (y, x), metres, y in either direction; NaN where unknown. If it is chunked
+        (:func:`deepbedmap.rasters.chunked`), the map is lazy.
     size
-        Cells a side of the window, odd.
+        Side of the window in cells, odd.
 
     Returns
     -------
     xarray.DataArray
         float32 (y, x), metres: the standard deviation (ddof 0) of the cells of the window that
-        are known, however few; NaN where none is. The window ends at the grid's edge.
+        have a value, however few; NaN if none has. The window is clipped at the grid's edge.
 
     Raises
     ------
     ValueError
-        The size is not odd, or the grid has not the dimensions (y, x).
+        The size is not odd, or the grid does not have the dimensions (y, x).
 
     Examples
     --------
@@ -99,7 +77,7 @@ def roughness_map(grid: xr.DataArray, size: int = 5) -> xr.DataArray:
     import dask.array
 
     if size < 1 or size % 2 == 0:
-        raise WrongCallError(f"the window has an odd number of cells a side, not {size}")
+        raise WrongCallError(f"size: expected an odd number of cells, found {size}")
     if set(grid.dims) != {"y", "x"}:
         raise WrongCallError(f"expected dimensions (y, x), found {grid.dims}")
     if grid.chunks is None:
@@ -129,9 +107,9 @@ def roughness_map(grid: xr.DataArray, size: int = 5) -> xr.DataArray:
 
 
 def _deviation(cells: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float32]:
-    """Standard deviation in the windows of a block that has their margin."""
-    known = np.isfinite(cells)
-    heights = np.where(known, cells, 0)
+    """Return the standard deviation in the windows of a block with their margin."""
+    valid = np.isfinite(cells)
+    heights = np.where(valid, cells, 0)
     rows, columns = (length - size + 1 for length in cells.shape)
     windows = [
         (slice(row, row + rows), slice(column, column + columns))
@@ -140,11 +118,11 @@ def _deviation(cells: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.floa
     ]
     count, mean, squares = (np.zeros((rows, columns)) for _ in range(3))
     for window in windows:
-        count += known[window]
+        count += valid[window]
         mean += heights[window]
     count[count == 0] = np.nan
     mean /= count
     # In two passes: a difference of large sums of squares would be rough where a bed is level.
     for window in windows:
-        squares += known[window] * (heights[window] - mean) ** 2
+        squares += valid[window] * (heights[window] - mean) ** 2
     return np.sqrt(squares / count).astype(np.float32)

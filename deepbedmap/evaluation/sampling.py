@@ -31,15 +31,22 @@ _MEMBERS = "bed_members"
 
 
 def places_of(points: pd.DataFrame) -> list[npt.NDArray[np.float64]]:
-    """Columns x, y and z of picks, all of them finite."""
+    """Return the columns x, y and z (n,) of picks in metres, all of them finite."""
     places = [points[column].to_numpy(np.float64) for column in ("x", "y", "z")]
     if not len(points):
         raise InvalidDataError(
-            Fault("picks", expected="some", found="none", remedy="choose others, or a larger box")
+            Fault(
+                "picks", expected="some", found="none", remedy="choose other picks, or a larger box"
+            )
         )
     if not all(np.isfinite(values).all() for values in places):
         raise InvalidDataError(
-            Fault("picks", expected="finite x, y and z", found="NaN or infinity", remedy="drop it")
+            Fault(
+                "picks",
+                expected="finite x, y and z",
+                found="NaN or infinity",
+                remedy="drop those picks",
+            )
         )
     return places
 
@@ -50,7 +57,7 @@ def sample_bed(
     y: npt.NDArray[np.float64],
     method: Method = "linear",
 ) -> npt.NDArray[np.float64]:
-    """Sample a bed at places, as :func:`deepbedmap.rasters.sample`; say where it cannot be read."""
+    """Sample a bed at places (n,), metres; raise InvalidDataError if cells cannot be read."""
     from deepbedmap import rasters
 
     try:
@@ -59,31 +66,31 @@ def sample_bed(
         raise InvalidDataError(
             Fault(
                 rasters.name_of(bed),
-                expected="cells that can be read",
-                found=f"some that cannot ({error.__cause__ or error})",
-                remedy="get or make the file again",
+                expected="readable cells",
+                found=f"unreadable ones ({error.__cause__ or error})",
+                remedy="download or make the file again",
             )
         ) from error
 
 
-def require_some(known: npt.NDArray[np.bool_], name: str, bed: xr.DataArray) -> None:
-    """Refuse a bed that has no value at any of the picks."""
+def require_some(covered: npt.NDArray[np.bool_], name: str, bed: xr.DataArray) -> None:
+    """Raise InvalidDataError if a bed has no value at any of the picks."""
     from deepbedmap import rasters
 
-    if not known.any():
+    if not covered.any():
         raise InvalidDataError(
             Fault(
                 name,
                 expected="values at the picks",
-                found=f"none at any of {known.size}; the grid's bounds are "
+                found=f"none at any of {covered.size}; the grid's bounds are "
                 f"{rasters.bounds_of(bed)}",
-                remedy="check that grid and picks cover the same place",
+                remedy="check that grid and picks cover the same area",
             )
         )
 
 
 def open_bed(dem: Raster) -> xr.DataArray:
-    """Open the bed of a product, a grid or any raster file of one; see :func:`evaluate`."""
+    """Open the bed (y, x) of a product, a grid or any raster file; see :func:`evaluate`."""
     from deepbedmap import rasters
 
     if not isinstance(dem, str | os.PathLike):
@@ -96,8 +103,8 @@ def open_bed(dem: Raster) -> xr.DataArray:
             Fault(
                 str(dem),
                 field="nodata",
-                expected="a value that marks a missing one",
-                found="none, so that gaps cannot be told from beds",
+                expected="a value that marks missing cells",
+                found="none, so that gaps cannot be distinguished from the bed",
                 remedy="state it: gdal_edit.py -a_nodata VALUE",
             )
         )
@@ -105,7 +112,7 @@ def open_bed(dem: Raster) -> xr.DataArray:
 
 
 def open_members(dem: Raster) -> list[xr.DataArray]:
-    """Open the members of an ensemble that a product holds; none where it holds none."""
+    """Open the members of the ensemble in a product; an empty list if it has none."""
     from deepbedmap import rasters
 
     if not isinstance(dem, str | os.PathLike) or _MEMBERS not in _layers(Path(dem)):
@@ -115,7 +122,7 @@ def open_members(dem: Raster) -> list[xr.DataArray]:
 
 
 def bands_of(raster: xr.DataArray) -> list[xr.DataArray]:
-    """The bands of a raster."""
+    """Return the bands (y, x) of a raster."""
     if raster.ndim == 2:
         return [raster]
     dim = raster.dims[0]
@@ -123,7 +130,7 @@ def bands_of(raster: xr.DataArray) -> list[xr.DataArray]:
 
 
 def _layers(path: Path) -> set[str]:
-    """Names of the variables of a NetCDF or Zarr product; none of other files."""
+    """Return the names of the variables of a NetCDF or Zarr product; none for other files."""
     if path.is_dir():
         with required_extra("grid"):
             import zarr
@@ -131,7 +138,7 @@ def _layers(path: Path) -> set[str]:
         try:
             return {name for name, _ in zarr.open_group(path, mode="r").arrays()}
         except (OSError, ValueError, KeyError):
-            return set()  # open_raster says what is wrong with it
+            return set()  # open_raster reports what is wrong with it
     if path.suffix.lower() in (".nc", ".nc4", ".h5") and path.is_file():
         import h5netcdf
 

@@ -1,4 +1,4 @@
-"""Scores of a bed at picks: error statistics, their confidence intervals, and their classes.
+"""Scores of a bed at picks: error statistics, confidence intervals and classes.
 
 Intervals come from a bootstrap over whole flight lines (Efron & Tibshirani 1993,
 doi 10.1201/9780429246593).
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from deepbedmap.evaluation.flight_lines import Numbers
+    from deepbedmap.points.tracks import Floats
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Quantiles of the error that are told."""
+"""Quantiles of the error that are reported."""
 
 REPLICATES = 1_000
-"""Resamples of the flight lines behind an interval."""
+"""Number of resamples of the flight lines for an interval."""
 
 LEVEL = 0.95
-"""Share of the resamples that lie within an interval."""
+"""Share of the resamples within an interval."""
 
 CLASSES: dict[str, tuple[float, ...]] = {
     "distance": (0, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, math.inf),
     "speed": (0, 10, 50, 200, 1_000, math.inf),
     "relief": (0, 25, 50, 100, 200, math.inf),
 }
-"""Edges of the classes in which scores are told apart: metres to the nearest training pick, metres
-a year of ice speed, and metres of standard deviation of the bed."""
+"""Edges of the classes of the scores: metres to the nearest training pick, ice speed in metres per
+year, and standard deviation of the bed in metres."""
 
 _BINS = 512
 _TABLE = 8_000_000  # cells of the tables that a bootstrap works with: 64 MB
 _AT_ONCE = 1_000_000  # picks
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """From where to where 95 % of the resamples of the flight lines lie (percentiles)."""
+    """Limits of the central 95 % of the resamples of the flight lines (percentiles)."""
 
     low: float
     high: float
@@ -63,31 +63,31 @@ class Scores:
         Root mean square, mean absolute and mean difference.
     roughness_ratio
         Standard deviation of elevation within stretches of 1.25 km of a line, mean over the
-        stretches: that of the grid, sampled at the picks, over that of the picks themselves. One
-        is as rough as the survey, whose noise counts as roughness. NaN where no line has a
-        stretch of three picks, the picks are all level, or have no lines.
+        stretches: of the grid, sampled at the picks, divided by that of the picks. A ratio of 1
+        means as rough as the survey, whose noise counts as roughness. NaN if no line has a stretch
+        of three picks, or the picks are all level or have no lines.
     picks
-        Picks that were compared.
+        Number of picks that were compared.
     outside
-        Picks that were not, because the grid has no value there.
+        Number of picks that were not, because the grid has no value there.
     bias_removed_rmse
-        Root mean square difference once the bias is taken off: the standard deviation.
+        Root mean square difference after subtracting the bias: the standard deviation.
     r2
-        Coefficient of determination: one less the squared differences over the squared deviations
-        of the picks from their mean. Negative where the picks' mean would be the better bed; NaN
-        where the picks are all level.
+        Coefficient of determination: 1 minus the squared differences over the squared deviations
+        of the picks from their mean. Negative if the picks' mean would be the better bed; NaN if
+        the picks are all level.
     quantiles
-        Of the difference, by :data:`QUANTILES` as text (``"0.05"``).
+        Quantiles of the difference, by :data:`QUANTILES` as text (``"0.05"``).
     lines
-        Flight lines of the picks that were compared; 0 where the picks name none.
+        Number of flight lines of the picks that were compared; 0 if the picks name none.
     intervals
-        By the names above, ``quantile_0.05`` and so on: where 95 % of 1,000 resamples of the
-        lines lie. Picks of a line stand or fall together, since their errors are alike; from
-        fewer than two lines there is no interval.
+        By the names above, ``quantile_0.05`` and so on: limits of the central 95 % of 1,000
+        resamples of the lines. Whole lines are resampled because errors along a line are
+        correlated; fewer than two lines give no interval.
     remark
-        Why there is no interval, where there is none.
+        Why there is no interval; None if there is one.
     strata
-        The same for the picks in classes of :data:`CLASSES`, where these were asked for.
+        Scores of the picks in classes of :data:`CLASSES`, if requested.
     """
 
     rmse: float
@@ -107,16 +107,23 @@ class Scores:
 
 @dataclass(frozen=True)
 class Stratum:
-    """Scores in one class, from ``low`` up to, but without, ``high``.
+    """Scores in one class, from ``low`` (included) to ``high`` (excluded).
 
-    ``high`` is None where the class is open, and both are None of the picks for which nothing says
-    which class they are in. ``scores`` is None where the class has no picks.
+    ``high`` is None if the class is open, and both are None for picks whose class is unknown.
+    ``scores`` is None if the class has no picks.
     """
 
     low: float | None
     high: float | None
     picks: int
     scores: Scores | None
+
+    @property
+    def name(self) -> str:
+        """The class in words, as tables show it."""
+        if self.low is None:
+            return "unknown"
+        return f"{self.low:,g} " + ("and more" if self.high is None else f"to {self.high:,g}")
 
 
 def score(
@@ -130,25 +137,26 @@ def score(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Scores:
-    """Score beds at picks.
+    """Score the elevations of a grid at picks.
 
     Parameters
     ----------
     grid, z
-        (n,) metres: what a grid says at the picks, and the picks.
+        (n,) metres: elevation of the grid at the picks, and of the picks.
     lines
-        (n,) number of the line of each pick; None where the picks have no lines.
+        (n,) number of the line of each pick; None if the picks have no lines.
     stretches
-        Of each stretch of a line (k,): the number of its line, and the roughness of grid and of
-        picks in metres, as :func:`deepbedmap.points.roughness.roughness_along` gives it.
+        For each stretch of a line (k,): the number of its line, and the roughness of grid and of
+        picks in metres, by :func:`deepbedmap.points.roughness.roughness_along`.
     outside
-        Picks that the grid has no value for.
+        Number of picks without a value of the grid.
     strata
-        By names of :data:`CLASSES`: a value (n,) of each pick, NaN where it is not known.
+        By names of :data:`CLASSES`: the value (n,) of each pick, NaN where unknown.
     replicates, seed
-        Of the bootstrap (Efron & Tibshirani 1993, doi 10.1201/9780429246593): whole lines are
-        drawn with replacement, as many as there are. Quantiles of the resamples are exact to 1 in
-        512 of the picks.
+        Number of resamples and seed of the bootstrap (Efron & Tibshirani 1993,
+        doi 10.1201/9780429246593):
+        as many whole lines as there are, drawn with replacement. Quantiles of the resamples are
+        exact to 1 in 512 of the picks.
 
     Raises
     ------
@@ -163,14 +171,16 @@ def score(
     """
     z = np.asarray(z, np.float64)
     if not z.size:
-        raise WrongCallError("there are no picks to score at")
+        raise WrongCallError("expected some picks to score at, found none")
     line, names = None, None
     if lines is not None:
         line, names = numbered(np.asarray(lines))
     rough = np.zeros((2, 1 if names is None else names.size))
     if stretches is not None and names is not None:
-        of = np.searchsorted(names, np.asarray(stretches[0]))
-        rough = np.stack([np.bincount(of, np.asarray(each), names.size) for each in stretches[1:]])
+        index = np.searchsorted(names, np.asarray(stretches[0]))
+        rough = np.stack(
+            [np.bincount(index, np.asarray(each), names.size) for each in stretches[1:]]
+        )
     return _score(
         np.asarray(grid, np.float64) - z, z, line, rough, outside, strata or {}, replicates, seed
     )
@@ -186,7 +196,7 @@ def _score(
     replicates: int,
     seed: int,
 ) -> Scores:
-    """Score errors (n,) at picks (n,) of lines that are numbered (n,)."""
+    """Score errors (n,) at picks (n,) of numbered lines (n,), all in metres."""
     count = rough.shape[1]
     mean = float(error.mean())
     sums = _sums(error, z, line, count)
@@ -194,13 +204,14 @@ def _score(
     ordered = np.sort(error)
     quantiles = {str(q): _quantile(ordered, q) for q in QUANTILES}
     edges = _edges(ordered, count)
-    del ordered  # before the classes make their own
+    del ordered  # free its memory before the classes sort their own
     intervals: dict[str, Interval] = {}
     if line is not None and count > 1:
         table = _histogram(error, line, edges, count)
         drawn = _resampled(sums, rough, edges, table, mean, replicates, seed)
-        known = {name: values for name, values in drawn.items() if not np.isnan(values).all()}
-        intervals = {name: _interval(values) for name, values in known.items()}
+        intervals = {
+            name: _interval(values) for name, values in drawn.items() if not np.isnan(values).all()
+        }
     return Scores(
         **{name: float(value) for name, value in totals.items()},
         picks=z.size,
@@ -225,14 +236,23 @@ def _remark(named: bool, count: int) -> str | None:
 
 
 def _sums(error: Floats, z: Floats, line: Numbers | None, count: int) -> Floats:
-    """Sums by line (6, lines) of what the statistics are made of, the first the picks."""
-    mean, middle = error.mean(), z.mean()  # taken off, so that large means cost no digits
+    """Return the sums by line (6, lines) for the statistics; the first are numbers of picks."""
+    # Means are subtracted first, so that squares of large means cost no digits.
+    mean, middle = error.mean(), z.mean()
     level = z.min() == z.max()
     sums = np.zeros((6, count))
     for part in slices_of_picks(z.size):
-        off = error[part] - mean
-        height = np.zeros_like(off) if level else z[part] - middle
-        terms = (np.ones_like(off), off, off**2, np.abs(error[part]), height, height**2)
+        deviation = error[part] - mean
+        height = np.zeros_like(deviation) if level else z[part] - middle
+        absolute = np.abs(error[part])
+        terms = (
+            np.ones_like(deviation),
+            deviation,
+            deviation**2,
+            absolute,
+            height,
+            height**2,
+        )
         for total, term in zip(sums, terms, strict=True):
             total += term.sum() if line is None else np.bincount(line[part], term, count)
     return sums
@@ -245,7 +265,7 @@ def slices_of_picks(count: int) -> Iterator[slice]:
 
 
 def _statistics(sums: Floats, rough: Floats, mean: float) -> dict[str, Floats]:
-    """Statistics of sums whose first axis is that of :func:`_sums`; mean is that of all errors."""
+    """Return statistics of the sums of :func:`_sums`; ``mean`` is the mean of all errors."""
     n, e, ee, a, d, dd = sums
     bias = e / n
     variance = np.maximum(ee / n - bias**2, 0)
@@ -253,7 +273,7 @@ def _statistics(sums: Floats, rough: Floats, mean: float) -> dict[str, Floats]:
     squared = n * (variance + bias**2)
     deviation = dd - d**2 / n
     with np.errstate(divide="ignore", invalid="ignore"):
-        level = deviation <= 1e-12 * dd  # but for rounding
+        level = deviation <= 1e-12 * dd  # level within rounding
         return {
             "rmse": np.sqrt(variance + bias**2),
             "mae": a / n,
@@ -273,7 +293,7 @@ def _resampled(
     replicates: int,
     seed: int,
 ) -> dict[str, Floats]:
-    """Statistics and quantiles (replicates,) of lines drawn with replacement."""
+    """Return statistics and quantiles (replicates,) of lines drawn with replacement."""
     count = sums.shape[1]
     random = np.random.default_rng(seed)
     at_once = max(1, _TABLE // count)
@@ -281,34 +301,35 @@ def _resampled(
     for start in range(0, replicates, at_once):
         rows = min(at_once, replicates - start)
         chosen = random.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
+        # How often each line was drawn: sums of a resample are then one matrix product.
         weights = np.bincount(chosen.ravel(), minlength=rows * count).reshape(rows, count)
         weights = weights.astype(np.float64)
-        found = _statistics(sums @ weights.T, rough @ weights.T, mean)
+        statistics = _statistics(sums @ weights.T, rough @ weights.T, mean)
         cumulated = np.cumsum(weights @ table, axis=1)
         for q in QUANTILES:
             reached = cumulated >= q * cumulated[:, -1:] - 1e-9
-            found[f"quantile_{q}"] = edges[reached.argmax(1)]
-        for name, part in found.items():
+            statistics[f"quantile_{q}"] = edges[reached.argmax(1)]
+        for name, part in statistics.items():
             drawn.setdefault(name, []).append(part)
     return {name: np.concatenate(parts) for name, parts in drawn.items()}
 
 
 def _quantile(ordered: Floats, q: float) -> float:
-    """Quantile, linear between two; numpy's own would copy what is in order already."""
+    """Return a quantile, interpolated linearly; numpy's would copy the sorted values."""
     place = q * (ordered.size - 1)
     below = ordered[int(place) : int(place) + 2]
     return float(below[0] + (below[-1] - below[0]) * (place % 1))
 
 
 def _edges(ordered: Floats, count: int) -> Floats:
-    """Greatest errors of the bins from which quantiles of resamples of some lines are read."""
+    """Return the upper edges of the bins from which quantiles of the resamples are read."""
     bins = max(64, min(_BINS, _TABLE // count))
     last = np.unique(np.ceil(np.linspace(0, 1, bins + 1)[1:] * ordered.size).astype(np.intp) - 1)
     return np.unique(ordered[last])
 
 
 def _histogram(error: Floats, line: Numbers, edges: Floats, count: int) -> Floats:
-    """How many of each line's errors fall into each bin (lines, bins)."""
+    """Return the number of errors of each line in each bin (lines, bins)."""
     table = np.zeros(count * edges.size)
     for part in slices_of_picks(error.size):
         place = line[part].astype(np.intp) * edges.size + np.searchsorted(edges, error[part])

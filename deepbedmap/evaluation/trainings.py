@@ -1,6 +1,6 @@
-"""Where a model was trained: tiles, picks and excluded areas, from the files that state them.
+"""Where a model was trained: tiles, picks and excluded areas.
 
-These are training sets (Zarr), footprints of tiles, checkpoints, and picks of surveys.
+They are read from training sets (Zarr), footprints of tiles, checkpoints, and picks of surveys.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from deepbedmap.catalog import opening
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.places import EDGES
 from deepbedmap.provenance import parsed
 
 if TYPE_CHECKING:
@@ -22,27 +23,27 @@ if TYPE_CHECKING:
     import geopandas as gpd
     import pandas as pd
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 Excluded = tuple[dict[str, Sequence[float]], float]
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is known of where a model was trained.
+    """Where a model was trained, as far as its files state it.
 
     Attributes
     ----------
     names
-        What this was read from.
+        Names of the files and entries that were read.
     footprints
-        Boxes of the tiles, those of validation included: they chose the model.
+        Boxes of the tiles, including validation tiles, since they chose the model.
     picks
         Columns x, y, z in metres.
     excluded
-        Boxes that the training left out, and metres around them.
+        Boxes (xmin, ymin, xmax, ymax) that the training left out, and the buffer around them (m).
     sources
-        Files behind it, as :mod:`deepbedmap.citation` reads them.
+        Files behind the training, as :mod:`deepbedmap.citation` reads them.
     """
 
     names: tuple[str, ...] = ()
@@ -53,7 +54,7 @@ class Training:
 
 
 def require_crs_of_picks(points: pd.DataFrame, crs: Any, what: str) -> None:
-    """Raise InvalidDataError if ``crs`` differs from that of the test picks; None always passes."""
+    """Raise InvalidDataError if ``crs`` differs from the test picks' CRS; None always passes."""
     from pyproj import CRS
 
     from deepbedmap.rasters.reference import same_crs
@@ -67,7 +68,7 @@ def require_crs_of_picks(points: pd.DataFrame, crs: Any, what: str) -> None:
             Fault(
                 what,
                 field="crs",
-                expected=f"{picks_crs.to_string()} as of the test picks",
+                expected=f"{picks_crs.to_string()} as for the test picks",
                 found=other_crs.to_string(),
                 remedy="reproject one of the two",
             )
@@ -75,7 +76,7 @@ def require_crs_of_picks(points: pd.DataFrame, crs: Any, what: str) -> None:
 
 
 def open_training(path: str | os.PathLike[str]) -> Training:
-    """Read what a file says of a training.
+    """Read the places and sources of a training from a file.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def open_training(path: str | os.PathLike[str]) -> Training:
         from deepbedmap.tiles.storage import open_training_set
 
         dataset = open_training_set(path)
-        edges = [dataset[name].to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")]
+        edges = [dataset[name].to_numpy() for name in EDGES]
         boxes = gpd.GeoDataFrame(geometry=shapely.box(*edges), crs=dataset.attrs.get("crs"))
         provenance = parsed(dataset.attrs.get("provenance"))
         return Training((path.name,), boxes, None, excluded_areas(provenance), _sources(provenance))
@@ -138,7 +139,7 @@ def _sources(provenance: Mapping[str, Any]) -> list[Any]:
 
 
 def excluded_areas(training_set: Any) -> Excluded | None:
-    """Boxes that a training left out, and metres around them; None where it states none."""
+    """Return the boxes that a training left out, and the buffer (m); None if it states none."""
     try:
         excluded = training_set["excluded"]
         areas: dict[str, Sequence[float]] = {
@@ -151,7 +152,7 @@ def excluded_areas(training_set: Any) -> Excluded | None:
 
 
 def join_trainings(trainings: Iterable[Training]) -> Training:
-    """All that is known of a training, from several files."""
+    """Join what several files state about a training."""
     import pandas as pd
 
     parts = list(trainings)
@@ -159,30 +160,30 @@ def join_trainings(trainings: Iterable[Training]) -> Training:
     picks = [part.picks for part in parts if part.picks is not None]
     for other in picks[1:]:
         require_crs_of_picks(picks[0], other.attrs.get("crs"), "training picks")
-    known = None
+    joined = None
     if picks:
-        known = pd.concat([part[["x", "y", "z", "line"]] for part in picks], ignore_index=True)
-        known.attrs = picks[0].attrs | {
+        joined = pd.concat([part[["x", "y", "z", "line"]] for part in picks], ignore_index=True)
+        joined.attrs = picks[0].attrs | {
             "sources": [s for part in picks for s in part.attrs.get("sources") or ()]
         }
     return Training(
         tuple(name for part in parts for name in part.names),
         pd.concat(boxes, ignore_index=True) if boxes else None,
-        known,
+        joined,
         next((part.excluded for part in parts if part.excluded is not None), None),
         [source for part in parts for source in part.sources],
     )
 
 
 def read_training(entries: Iterable[str], bounds: Bounds | None = None) -> Training:
-    """Read what is known of a training: tiles, footprints, checkpoints, or picks of surveys.
+    """Read where a model was trained from tiles, footprints, checkpoints, or picks of surveys.
 
     Parameters
     ----------
     entries
-        As of :func:`read_picks`, or as of :func:`deepbedmap.evaluation.open_training`.
+        Entries for :func:`read_picks`, or files for :func:`deepbedmap.evaluation.open_training`.
     bounds
-        Picks of surveys within this box alone.
+        Box (xmin, ymin, xmax, ymax) in metres that selects the picks of surveys.
     """
     parts = []
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Variograms of bed errors, along flight lines or in all directions, and models fitted to them."""
+"""Variograms of bed errors along flight lines, and models fitted to them."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.evaluation.spectral import SPACING
 from deepbedmap.extras import required_extra
 from deepbedmap.points.picks import LINE_GAP
-from deepbedmap.points.tracks import even_samples, tracks
+from deepbedmap.points.tracks import even_samples
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from deepbedmap.evaluation.spectral import Floats
+    from deepbedmap.points.tracks import Floats
 
 Model = Literal["exponential", "spherical"]
 LONGEST = 25_000.0
-"""Metres of the longest lag of a variogram."""
+"""Longest lag of a variogram, metres."""
 
 
 class VariogramModel(NamedTuple):
-    """A curve through a variogram.
+    """A model fitted to a variogram.
 
     Attributes
     ----------
     model
-        ``"exponential"``: ``nugget + (sill - nugget) (1 - exp(-3 h / range))``, which at the range
-        has 95 % of its way to the sill; or ``"spherical"``:
-        ``nugget + (sill - nugget) (1.5 h / range - 0.5 (h / range)**3)``, the sill from there on.
+        ``"exponential"``: ``nugget + (sill - nugget) (1 - exp(-3 h / range))``, which
+        reaches 95 % of the rise to the sill at the range; or ``"spherical"``:
+        ``nugget + (sill - nugget) (1.5 h / range - 0.5 (h / range)**3)``, and the sill beyond.
     nugget, sill
         Semivariance (m**2) at the shortest and at long lags; the sill includes the nugget.
     range
-        Metres. At or beyond the longest lag there is no sill within the lags.
+        Metres. If it is the longest lag or more, the variogram reaches no sill.
     """
 
     model: Model
@@ -45,14 +45,14 @@ class VariogramModel(NamedTuple):
     range: float
 
     def at(self, lag: npt.ArrayLike) -> Floats:
-        """Semivariance (m**2) at lags (m)."""
+        """Return the semivariance (m**2) at lags (m)."""
         curve = _curve(self.model, np.asarray(lag, np.float64) / self.range)
         return self.nugget + (self.sill - self.nugget) * curve
 
 
 @dataclass(frozen=True, eq=False)
 class Variogram:
-    """Semivariance by distance: half the mean squared difference of two values so far apart.
+    """Semivariance by distance: half the mean squared difference of values that distance apart.
 
     Matheron's estimator (Matheron 1963, doi 10.2113/gsecongeo.58.8.1246).
 
@@ -63,7 +63,7 @@ class Variogram:
     semivariance
         float64 (n,): m**2.
     pairs
-        int64 (n,): pairs of each lag, one or more.
+        int64 (n,): number of pairs at each lag, one or more.
     """
 
     lag: Floats
@@ -84,14 +84,14 @@ class Variogram:
             from scipy import optimize
 
         if model not in ("exponential", "spherical"):
-            raise WrongCallError(f"a model is exponential or spherical, not {model!r}")
+            raise WrongCallError(f"model: expected exponential or spherical, found {model!r}")
         if self.lag.size < 4:
             raise InvalidDataError(
                 Fault(
                     "variogram",
                     expected="pairs at 4 lags or more",
                     found=f"at {self.lag.size}",
-                    remedy="take shorter lags or more picks",
+                    remedy="choose shorter lags or more picks",
                 )
             )
         longest, most = float(self.lag[-1]), float(self.semivariance.max()) or 1.0
@@ -100,17 +100,18 @@ class Variogram:
         def misfit(parameters: Floats) -> Floats:
             nugget, rise, length = parameters
             fitted = nugget + rise * _curve(model, self.lag / longest / length)
-            off: Floats = weight * (fitted - self.semivariance / most)
-            return off
+            residual: Floats = weight * (fitted - self.semivariance / most)
+            return residual
 
+        # In units of the longest lag and the highest semivariance all parameters are near 1.
         bounds = ([0, 0, self.lag[0] / longest / 10], [2, 4, 4])
-        found = optimize.least_squares(misfit, (0.1, 0.9, 0.5), bounds=bounds)
-        nugget, rise, length = (float(value) for value in found.x)
+        fit = optimize.least_squares(misfit, (0.1, 0.9, 0.5), bounds=bounds)
+        nugget, rise, length = (float(value) for value in fit.x)
         return VariogramModel(model, nugget * most, (nugget + rise) * most, length * longest)
 
 
 def _curve(model: Model, share: Floats) -> Floats:
-    """Way to the sill at distances in shares of the range."""
+    """Return the share of the rise to the sill, at distances in shares of the range."""
     if model == "exponential":
         return 1 - np.exp(-3 * share)
     within = np.minimum(share, 1)
@@ -124,10 +125,10 @@ def variogram_along(
     longest: float = LONGEST,
     max_gap: float = LINE_GAP,
 ) -> Variogram:
-    """Variogram, along lines, of what a grid is off.
+    """Return the variogram of a grid's errors along flight lines.
 
-    All pairs of even samples of a line between two gaps, at lags of whole ``spacing``. Picks are
-    averaged within the spacing, so that the nugget is that of such means.
+    It uses all pairs of even samples of a line between two gaps, at multiples of ``spacing``. Picks
+    are averaged within the spacing, so that the nugget is the nugget of these means.
 
     Parameters
     ----------
@@ -135,16 +136,16 @@ def variogram_along(
         Columns ``x``, ``y``, ``line``, ``z`` and ``grid`` (metres), as
         :func:`deepbedmap.points.tracks.tracks` takes them.
     spacing, max_gap
-        As :func:`spectra` takes them.
+        Distance between samples, and longest gap that is interpolated across, metres.
     longest
         Longest lag, metres.
 
     Raises
     ------
     ValueError
-        A length is not positive, or the longest lag shorter than the spacing.
+        A length is not positive, or the longest lag is shorter than the spacing.
     InvalidDataError
-        As :func:`deepbedmap.points.tracks.tracks`; or all picks stand alone.
+        As for :func:`deepbedmap.points.tracks.tracks`; or no two picks are within the longest lag.
     """
     if not longest >= spacing > 0:
         raise WrongCallError(f"the longest lag, {longest:g} m, is shorter than {spacing:g} m")
@@ -160,69 +161,9 @@ def variogram_along(
     return _variogram(spacing * np.arange(1.0, lags + 1), squares, pairs)
 
 
-def variogram_around(
-    picks: pd.DataFrame,
-    *,
-    spacing: float = SPACING,
-    longest: float = LONGEST,
-    draws: int = 500_000,
-    seed: int = 0,
-) -> Variogram:
-    """Variogram, in all directions, of what a grid is off.
-
-    Pairs are drawn: a random pick, a place at a random distance and azimuth from it, and the pick
-    nearest to that place, if there is one within half of ``spacing``. So long lags do not outnumber
-    short ones, nor the directions of the lines the others as much as among all pairs.
-
-    Parameters
-    ----------
-    picks
-        Columns ``x``, ``y``, ``line``, ``z`` and ``grid`` (metres), as
-        :func:`deepbedmap.points.tracks.tracks` takes them.
-    spacing, longest
-        Width of a class and longest distance, metres.
-    draws
-        Pairs that are tried: the most that there are.
-    seed
-        Of the draw.
-
-    Raises
-    ------
-    ValueError
-        A length is not positive, or the longest shorter than the spacing.
-    InvalidDataError
-        As :func:`deepbedmap.points.tracks.tracks`; or all picks stand alone.
-    """
-    with required_extra("grid"):
-        from scipy.spatial import cKDTree
-
-    if not longest >= spacing > 0:
-        raise WrongCallError(f"the longest lag, {longest:g} m, is shorter than {spacing:g} m")
-    row = tracks(picks, ("z", "grid")).row
-    places = picks[["x", "y"]].to_numpy(np.float64)[row]
-    residual = (picks["grid"] - picks["z"]).to_numpy(np.float64)[row]
-    random = np.random.default_rng(seed)
-    lags = int(longest / spacing)
-    origin = random.integers(row.size, size=draws)
-    azimuth, away = random.uniform(0, 2 * np.pi, draws), random.uniform(0, lags * spacing, draws)
-    place = places[origin] + away[:, None] * np.stack([np.sin(azimuth), np.cos(azimuth)], axis=1)
-    _, nearest = cKDTree(places).query(place, distance_upper_bound=spacing / 2)
-    met = nearest < row.size
-    origin, nearest = origin[met], nearest[met]
-    distance = np.hypot(*(places[nearest] - places[origin]).T)
-    within = (nearest != origin) & (distance < lags * spacing)
-    distance = distance[within]
-    squares = (residual[nearest] - residual[origin])[within] ** 2
-    of_lag = (distance / spacing).astype(np.intp)
-    pairs = np.bincount(of_lag, minlength=lags)
-    lag = np.bincount(of_lag, distance, lags) / np.maximum(pairs, 1)
-    total = np.bincount(of_lag, squares, lags).astype(np.float64)
-    return _variogram(lag, total, pairs)
-
-
 def _variogram(lag: Floats, squares: Floats, pairs: npt.NDArray[np.int64]) -> Variogram:
-    known = pairs > 0
-    if not known.any():
+    populated = pairs > 0
+    if not populated.any():
         raise InvalidDataError(
             Fault(
                 "picks",
@@ -231,4 +172,4 @@ def _variogram(lag: Floats, squares: Floats, pairs: npt.NDArray[np.int64]) -> Va
                 remedy="allow longer lags or gaps",
             )
         )
-    return Variogram(lag[known], squares[known] / (2 * pairs[known]), pairs[known])
+    return Variogram(lag[populated], squares[populated] / (2 * pairs[populated]), pairs[populated])

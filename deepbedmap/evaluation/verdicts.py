@@ -1,7 +1,7 @@
 """Whether the test picks are independent of the prior and of the training of a bed.
 
-The answer follows from the sources in the bed's provenance and from what the registry
-says about them: what a product was built from, and which surveys overlap.
+The answer follows from the sources in the bed's provenance and from their entries in the
+registry: what a product was built from, and which surveys overlap.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepbedmap.evaluation.leaks import BUFFER
 from deepbedmap.evaluation.trainings import excluded_areas
+from deepbedmap.places import BUFFER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from deepbedmap.registry.listing import Registry
 
 _INPUTS = ("prior", "input")
-_SAME = ("raster", "filler", "heights")  # what was only resampled, filled or brought to a datum
+_SAME = ("raster", "filler", "heights")  # only resampled, filled or converted to a datum
 _Roles = tuple[str | None, ...]
 
 
@@ -38,40 +38,39 @@ class Verdict:
 
 
 def _left_out(sources: list[Any]) -> list[Excluded | None]:
-    """What each checkpoint behind a bed says that its training left out."""
-    found: list[Excluded | None] = []
+    """Return the areas that the training of each checkpoint behind a bed left out."""
+    areas: list[Excluded | None] = []
     for source in sources:
         if not isinstance(source, dict):
             continue
         if source.get("role") == "checkpoint":
-            found.append(excluded_areas(source.get("training_set")))
+            areas.append(excluded_areas(source.get("training_set")))
         elif source.get("role") in _SAME and isinstance(source.get("sources"), list):
-            found += _left_out(source["sources"])
-    return found
+            areas += _left_out(source["sources"])
+    return areas
 
 
 def verdict_on_prior(
     sources: list[Any] | None, tested: set[str | None], registry: Registry
 ) -> Verdict:
-    """Whether test picks are independent of the prior that a bed was made with.
+    """Return whether test picks are independent of the prior of a bed.
 
     Parameters
     ----------
     sources
-        What the bed was made from, as :func:`deepbedmap.provenance.describe_file` states it; None
-        where nothing says.
+        Sources of the bed, by :func:`deepbedmap.provenance.describe_file`; None if unknown.
     tested
-        Citekeys of the test picks' datasets, with None where one is unknown.
+        Citekeys of the test picks' datasets, with None for an unknown one.
     registry
-        Whose ``built_from`` and ``overlaps_with`` decide.
+        Registry whose ``built_from`` and ``overlaps_with`` decide.
 
     Notes
     -----
-    "yes" means as far as the registry knows: that none of the surveys that it names for the prior
-    holds the picks, or that the picks were measured after the last of the prior's data.
+    "yes" is as certain as the registry: none of the surveys that it names for the prior contains
+    the picks, or the picks were measured after the last of the prior's data.
     """
     if not sources:
-        return Verdict("unknown", "nothing says what it was made from")
+        return Verdict("unknown", "its sources are not stated")
     priors: dict[str, None] = {}
     for path, source in _leaves(sources):
         role, citekey = _first(path), citekey_of(source, registry)
@@ -111,15 +110,15 @@ def _of_product(prior: str, tested: set[str | None], registry: Registry) -> Verd
 
 
 def _built_from(prior: str, registry: Registry) -> list[str]:
-    """Citekeys of all that a product was built from, also indirectly."""
-    found: dict[str, None] = {}
+    """Return the citekeys of all surveys behind a product, direct or indirect."""
+    surveys: dict[str, None] = {}
     pending = [prior]
     while pending:
         built = registry[pending.pop()].built_from
-        new = [s for s in (built.surveys if built else ()) if s not in found and s in registry]
-        found |= dict.fromkeys(new)
+        new = [s for s in (built.surveys if built else ()) if s not in surveys and s in registry]
+        surveys |= dict.fromkeys(new)
         pending += new
-    return list(found)
+    return list(surveys)
 
 
 def _share(one: str, other: str, registry: Registry) -> bool:
@@ -135,35 +134,35 @@ def verdict_on_training(
     registry: Registry,
     buffer: float = BUFFER,
 ) -> Verdict:
-    """Whether test picks are independent of what a bed was trained on, or gridded from.
+    """Return whether test picks are independent of the training of a bed, or of its gridded picks.
 
     Parameters
     ----------
     sources, tested, registry
-        As of :func:`of_prior`.
+        As for :func:`verdict_on_prior`.
     training
-        What is known of the training beside.
+        Where the model was trained, if that was stated separately.
     leak
-        As :func:`find_leak` found it there.
+        Result of :func:`find_leak` for this training.
     points
         The test picks.
     buffer
-        Metres.
+        Distance in metres from training data within which a pick is not independent.
 
     Notes
     -----
     Where tiles or picks of the training are known, distance alone decides. Where they are not,
-    "yes" needs areas that were left out and hold all test picks, as ``training`` or all checkpoints
-    of the bed's provenance state them (``training_set``), or bounds of all training surveys in the
-    registry that are farther off than the buffer.
+    "yes" needs excluded areas that contain all test picks, stated by ``training`` or by all
+    checkpoints in the bed's provenance (``training_set``), or bounds of all training surveys in
+    the registry that are farther away than the buffer.
     """
     if leak is not None:
         return Verdict("no", str(leak))
     if training.footprints is not None or training.picks is not None:
         names = ", ".join(training.names) or "the training"
         return Verdict("yes", f"no test pick within {buffer / 1000:g} km of {names}")
-    given = training.excluded is not None
-    without = [training.excluded] if given else _left_out(sources or [])
+    stated = training.excluded is not None
+    without = [training.excluded] if stated else _left_out(sources or [])
     if without and all(
         one is not None and one[1] >= buffer and _all_inside(points, one[0].values())
         for one in without
@@ -171,7 +170,7 @@ def verdict_on_training(
         areas = dict.fromkeys(name for one in without if one for name in one[0])
         return Verdict("yes", f"the training left out {', '.join(areas)}")
     if not sources and not training.sources:
-        return Verdict("unknown", "nothing says what it was trained on")
+        return Verdict("unknown", "its training is not stated")
     learned = []
     for path, source in _leaves(sources or []):
         gridded = _first(path) == "raster" and _is_survey(citekey_of(source, registry), registry)
@@ -180,7 +179,7 @@ def verdict_on_training(
     learned += [s for path, s in _leaves(training.sources) if "training" in path]
     if not learned:
         if any("checkpoint" in path for path, _ in _leaves(sources or [])):
-            return Verdict("unknown", "its checkpoint does not say what it was trained on")
+            return Verdict("unknown", "its checkpoint does not state its training data")
         return Verdict("yes", "nothing was trained")
     return _of_surveys(learned, points, tested, registry, buffer)
 
@@ -192,24 +191,26 @@ def _of_surveys(
     registry: Registry,
     buffer: float,
 ) -> Verdict:
-    """Decide by the training's surveys, since nothing says where its tiles are."""
+    """Decide by the training's surveys, since the places of its tiles are unknown."""
     files = {s.get("sha256"): s.get("file") for s in points.attrs.get("sources") or ()}
     files.pop(None, None)
     for source in learned:
         if source.get("sha256") in files:
             return Verdict("no", f"it learned from {files[source['sha256']]} itself")
-    known = {citekey_of(source, registry) for source in learned}
-    elsewhere = None not in known and not points.empty
-    for citekey in sorted(filter(None, known)):
+    citekeys = {citekey_of(source, registry) for source in learned}
+    elsewhere = None not in citekeys and not points.empty
+    for citekey in sorted(filter(None, citekeys)):
         for test in sorted(filter(None, tested)):
             if citekey == test or _share(citekey, test, registry):
-                said = f"it learned from {citekey}, which holds or overlaps {test}"
-                return Verdict("unknown", f"{said}; where, --training tells")
+                reason = f"it learned from {citekey}, which contains or overlaps {test}"
+                return Verdict("unknown", f"{reason}; state its tiles with --training")
         bounds = registry[citekey].bounds
         elsewhere &= bounds is not None and _is_clear(points, bounds, buffer)
     if elsewhere:
-        return Verdict("yes", f"{', '.join(sorted(filter(None, known)))} lie elsewhere")
-    return Verdict("unknown", "where its training tiles lie is not known; --training tells")
+        return Verdict("yes", f"{', '.join(sorted(filter(None, citekeys)))} are elsewhere")
+    return Verdict(
+        "unknown", "the places of its training tiles are unknown; state them with --training"
+    )
 
 
 def _is_clear(points: pd.DataFrame, bounds: Sequence[float], buffer: float) -> bool:
@@ -227,7 +228,7 @@ def _all_inside(points: pd.DataFrame, boxes: Iterable[Sequence[float]]) -> bool:
 
 
 def _leaves(sources: list[Any], path: _Roles = ()) -> Iterator[tuple[_Roles, dict[str, Any]]]:
-    """Sources that have none of their own, with the roles that lead to them."""
+    """Yield sources without sources of their own, with the roles that lead to them."""
     for source in sources:
         if not isinstance(source, dict):
             continue
@@ -241,7 +242,7 @@ def _leaves(sources: list[Any], path: _Roles = ()) -> Iterator[tuple[_Roles, dic
 
 
 def _first(path: _Roles) -> str | None:
-    """Role of a source in a bed, "raster" of what that bed was resampled from."""
+    """Return the role of a source in a bed; "raster" for a source that was only resampled."""
     roles = [role for role in path if role]
     return next((role for role in roles if role not in _SAME), "raster" if roles else None)
 
@@ -251,7 +252,7 @@ def _is_survey(citekey: str | None, registry: Registry) -> bool:
 
 
 def citekey_of(source: Mapping[str, Any], registry: Registry) -> str | None:
-    """Citekey of a source's dataset: the one stated, or that of its checksum or its name."""
+    """Return the citekey of a source's dataset: stated, or found by checksum or by name."""
     stated = source.get("citekey")
     if stated in registry:
         return str(stated)
@@ -267,5 +268,5 @@ def citekey_of(source: Mapping[str, Any], registry: Registry) -> str | None:
 
 
 def _worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict that trusts least; the first of its kind."""
+    """Return the least favourable verdict; the first if there are several."""
     return min(verdicts, key=lambda verdict: ("no", "unknown", "yes").index(verdict.answer))

@@ -16,6 +16,7 @@ from pyproj import CRS, Transformer
 from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.places import CRS as POLAR
+from deepbedmap.places import Bounds
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +32,12 @@ _LONGEST = 4.0  # maximum ratio of the longer to the shorter side of a map
 class Axes:
     """The region of a map, (W, E, S, N), in kilometres or degrees."""
 
-    region: tuple[float, float, float, float]
+    region: Bounds
     unit: str
     crs: CRS | None = None
 
     @classmethod
-    def around(cls, bounds: rasters.Bounds, crs: CRS | None, margin: float = 0) -> Axes:
+    def around(cls, bounds: Bounds, crs: CRS | None, margin: float = 0) -> Axes:
         """Return axes around bounds in a CRS, with a margin (fraction of the longer side)."""
         divisor, unit = unit_of(crs)
         xmin, ymin, xmax, ymax = (edge / divisor for edge in bounds)
@@ -62,7 +63,7 @@ class Axes:
         return "longitude (degrees)", "latitude (degrees)"
 
     @property
-    def bounds(self) -> rasters.Bounds:
+    def bounds(self) -> Bounds:
         """(xmin, ymin, xmax, ymax) in the units of the CRS."""
         west, east, south, north = (edge * unit_of(self.crs)[0] for edge in self.region)
         return west, south, east, north

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from deepbedmap.evaluation.spectral import Spectra
     from deepbedmap.figures.sheet import Sheet
+    from deepbedmap.points.tracks import Floats
 
-Values = npt.NDArray[np.float64]
 WIDTH = 15.0  # cm
 _BINS = 60
 _LOSSES = ("g_loss", "d_loss")
@@ -64,7 +64,7 @@ def draw_axes(
     return axes
 
 
-def draw_curve(sheet: Sheet, x: Values, y: Values, pen: str, axes: Mapping[str, Any]) -> None:
+def draw_curve(sheet: Sheet, x: Floats, y: Floats, pen: str, axes: Mapping[str, Any]) -> None:
     """Draw a curve with gaps where it is NaN; a value between two gaps is drawn as a dot."""
     finite = np.isfinite(y)
     if not finite.any():
@@ -77,7 +77,7 @@ def draw_curve(sheet: Sheet, x: Values, y: Values, pen: str, axes: Mapping[str, 
         sheet.figure.plot(x=x[isolated], y=y[isolated], style="c0.09c", fill=colour, **axes)
 
 
-def padded_range(values: Values) -> tuple[float, float]:
+def padded_range(values: Floats) -> tuple[float, float]:
     """Return the range of values with a margin on both sides."""
     low, high = float(values.min()), float(values.max())
     margin = 0.06 * (high - low) or max(1.0, 0.01 * abs(low))
@@ -197,7 +197,7 @@ def spectrum(
 
 def _draw_powers(
     sheet: Sheet,
-    powers: Mapping[str, tuple[Values, Values]],
+    powers: Mapping[str, tuple[Floats, Floats]],
     pens: Mapping[str, str],
     wavelengths: tuple[float, float],
 ) -> None:

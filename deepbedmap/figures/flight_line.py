@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from deepbedmap.figures.curves import Values
     from deepbedmap.figures.sheet import Sheet
+    from deepbedmap.points.tracks import Floats
 
 _MOST = 20_000  # points that are drawn of a curve
 
@@ -104,8 +104,8 @@ def transect(
 
 def _draw_elevations(
     sheet: Sheet,
-    distance: Values,
-    curves: Mapping[str, Values],
+    distance: Floats,
+    curves: Mapping[str, Floats],
     pens: Mapping[str, str],
     end: float,
 ) -> None:
@@ -122,8 +122,8 @@ def _draw_elevations(
 
 
 def _roughness_curves(
-    x: Values, y: Values, curves: Mapping[str, Values]
-) -> dict[str, tuple[Values, Values]]:
+    x: Floats, y: Floats, curves: Mapping[str, Floats]
+) -> dict[str, tuple[Floats, Floats]]:
     """Return distance (km) and roughness (m) along the line for each curve that has any."""
     import pandas as pd
 
@@ -140,7 +140,7 @@ def _roughness_curves(
 
 def _draw_roughness(
     sheet: Sheet,
-    curves: Mapping[str, tuple[Values, Values]],
+    curves: Mapping[str, tuple[Floats, Floats]],
     pens: Mapping[str, str],
     end: float,
 ) -> None:
@@ -202,13 +202,13 @@ def _finite(picks: pd.DataFrame) -> pd.DataFrame:
     return on_lines
 
 
-def _parts(distance: Values, gap: float) -> npt.NDArray[np.intp]:
+def _parts(distance: Floats, gap: float) -> npt.NDArray[np.intp]:
     """Return the number of the part of a line at each point, one more after each gap."""
     parts: npt.NDArray[np.intp] = np.cumsum(np.diff(distance, prepend=distance[:1]) > gap)
     return parts
 
 
-def _with_gaps(x: Values, y: Values, parts: npt.NDArray[np.intp]) -> tuple[Values, Values]:
+def _with_gaps(x: Floats, y: Floats, parts: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
     """Return a curve with NaN between its parts."""
     ends = np.flatnonzero(np.diff(parts)) + 1
     return np.insert(x, ends, np.nan), np.insert(y, ends, np.nan)

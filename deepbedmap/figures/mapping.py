@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 
 def draw_map(
@@ -70,7 +70,7 @@ def draw_map(
     --------
     >>> draw_map("bedmap2_bed", "map.gif")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    deepbedmap.errors.WrongCallError: a figure's name ends in one of ...
+    deepbedmap.errors.WrongCallError: a figure's name: expected one that ends in ...
     """
     if kind is not None and kind not in get_args(Kind):
         raise WrongCallError(f"expected one of {', '.join(get_args(Kind))}, found {kind!r}", "kind")

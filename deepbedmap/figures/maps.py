@@ -34,6 +34,8 @@ from deepbedmap.figures.sheet import drawing
 if TYPE_CHECKING:
     import pandas as pd
 
+    from deepbedmap.places import Bounds
+
 CLOSE_UPS: Mapping[str, tuple[float, float]] = named_places.CLOSE_UPS
 """Centres (x, y) in metres, EPSG:3031, of the close-ups of Leong & Horgan (2020)."""
 
@@ -243,7 +245,7 @@ def _draw_grey(figure: pygmt.Figure, bed: xr.DataArray | None, frame: Mapping[st
         figure.grdimage(in_plot_units(cells), cmap=True, **frame)
 
 
-def _window(raster: xr.DataArray, bounds: rasters.Bounds) -> xr.DataArray | None:
+def _window(raster: xr.DataArray, bounds: Bounds) -> xr.DataArray | None:
     """Return the cells of a raster that intersect a box; None if there are too few for a map."""
     raster = rasters.north_up(raster)
     cell = rasters.resolution_of(raster)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from intake.source.base import DataSource
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 logger = logging.getLogger(__name__)
 

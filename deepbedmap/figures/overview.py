@@ -30,6 +30,7 @@ from deepbedmap.figures.panels import (
 from deepbedmap.figures.scales import COLOURS, Kind, scale_of
 from deepbedmap.figures.sheet import Sheet, counted, drawing
 from deepbedmap.places import CRS as POLAR
+from deepbedmap.places import EDGES
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -221,7 +222,7 @@ def footprints(training_set: xr.Dataset) -> gpd.GeoDataFrame:
     import geopandas as gpd
     import shapely
 
-    edges = [training_set[name].to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")]
+    edges = [training_set[name].to_numpy() for name in EDGES]
     labels = {
         name: training_set[name].to_numpy() for name in ("split", "survey") if name in training_set
     }

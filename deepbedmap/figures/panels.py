@@ -21,7 +21,8 @@ from deepbedmap.places import CONTINENT
 if TYPE_CHECKING:
     import pandas as pd
 
-Values = npt.NDArray[np.float64]
+    from deepbedmap.points.tracks import Floats
+
 
 BELOW, ABOVE, LEFT = 2.6, 0.8, 1.6
 """Margins of a map in centimetres, for its axes, colour bar and title."""
@@ -62,10 +63,10 @@ class Track:
     """Picks or lines: (n, 2) x and y in a CRS (None for the CRS of the map), NaN between lines."""
 
     crs: CRS | None
-    places: Values
+    places: Floats
     dots: bool
 
-    def on(self, axes: Axes) -> tuple[Values, Values]:
+    def on(self, axes: Axes) -> tuple[Floats, Floats]:
         """Return x and y in the units of axes, which may have another CRS."""
         x, y = self.places.T
         if self.crs is not None and axes.crs is not None and not self.crs.equals(axes.crs):
@@ -232,7 +233,7 @@ def draw_track(sheet: Sheet, track: Track, axes: Axes, width: float, pen: str) -
 
 
 def _squares(
-    x: Values, y: Values, side: float
+    x: Floats, y: Floats, side: float
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Sort picks into squares; return the first pick per square, each pick's square, the counts."""
     column, row = (np.floor((axis - axis.min()) / side).astype(np.int64) for axis in (x, y))
@@ -245,7 +246,7 @@ def _squares(
     return first, square, count
 
 
-def thinned(x: Values, y: Values, side: float) -> npt.NDArray[np.intp]:
+def thinned(x: Floats, y: Floats, side: float) -> npt.NDArray[np.intp]:
     """Return the indices of the first pick in each square, in ascending order."""
     if not x.size:
         return np.empty(0, np.intp)
@@ -254,8 +255,8 @@ def thinned(x: Values, y: Values, side: float) -> npt.NDArray[np.intp]:
 
 def draw_values(
     sheet: Sheet,
-    places: tuple[Values, Values],
-    values: Values,
+    places: tuple[Floats, Floats],
+    values: Floats,
     scale: Scale,
     axes: Axes,
     width: float,
@@ -334,14 +335,14 @@ def crs_of_picks(picks: Mapping[str, pd.DataFrame]) -> CRS | None:
     return first
 
 
-def places_of(table: pd.DataFrame) -> tuple[Values, Values]:
+def places_of(table: pd.DataFrame) -> tuple[Floats, Floats]:
     """Return the finite coordinates of picks."""
     x, y = (table[axis].to_numpy(np.float64) for axis in ("x", "y"))
     finite = np.isfinite(x) & np.isfinite(y)
     return x[finite], y[finite]
 
 
-def frame_of(places: Sequence[tuple[Values, Values]], crs: CRS | None) -> tuple[Axes, float]:
+def frame_of(places: Sequence[tuple[Floats, Floats]], crs: CRS | None) -> tuple[Axes, float]:
     """Return axes around picks, or of the continent if they cover much of it, and the map width."""
     x, y = (np.concatenate([np.empty(0), *(place[n] for place in places)]) for n in (0, 1))
     if not x.size:

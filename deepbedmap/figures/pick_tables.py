@@ -17,7 +17,7 @@ from deepbedmap.points.pipelines import Recipe
 if TYPE_CHECKING:
     from typing import Any
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 logger = logging.getLogger(__name__)
 

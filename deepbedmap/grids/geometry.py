@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 # A pick on the edge between two cells belongs to the one east and north of it. Without this shift
 # (in cells) blockmedian and surface round such picks differently, and surface drops some of them.

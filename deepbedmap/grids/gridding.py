@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from deepbedmap.grids.geometry import Floats
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 # Cells beyond the mask in which the spline is solved too: at the edge of the band, where it is held
 # at the heights of a coarser grid, it is only approximate.

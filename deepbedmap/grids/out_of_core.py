@@ -20,6 +20,7 @@ from deepbedmap.grids.blocks import merge_summaries, picks_by_block, summarize
 from deepbedmap.grids.geometry import Lattice, describe
 from deepbedmap.grids.gridding import METHODS, reach_of, require_options
 from deepbedmap.grids.spline import solving
+from deepbedmap.rasters.writing import ZARR_FORMAT
 
 if TYPE_CHECKING:
     import os
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from deepbedmap.grids.blocks import Neighbourhood, Window
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 SIDE = 2048
 """Cells a side of a region, unless told otherwise."""
@@ -154,7 +155,9 @@ def write_grid(
         store = parts.folder / "grid.zarr"
         if not store.exists():
             empty = parts.folder / "empty.zarr"
-            template.to_zarr(empty, mode="w", compute=False, zarr_format=3, consolidated=False)
+            template.to_zarr(
+                empty, mode="w", compute=False, zarr_format=ZARR_FORMAT, consolidated=False
+            )
             empty.rename(store)
         for torn in store.rglob("*.partial"):  # chunks that zarr was at when it was killed
             torn.unlink()

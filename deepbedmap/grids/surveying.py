@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 
 def grid_surveys(

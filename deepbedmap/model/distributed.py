@@ -1,10 +1,10 @@
-"""Training by several processes that ``torchrun`` started, as if by one with the whole batch.
+"""Training by several processes under ``torchrun``, equivalent to one with the whole batch.
 
-Each process takes its share of a batch. What depends on the whole batch is made of sums over all
-processes through which gradients flow: a discriminator's batch statistics, and the losses, for
-which the beds, logits and masks of all shares are joined. Every process so computes the loss of
-the whole batch; the sum's gradient is again a sum over processes, and the mean that
-DistributedDataParallel takes of the processes' gradients makes it that of one process.
+Each process takes its share of a batch. Quantities that depend on the whole batch are sums over
+all processes through which gradients flow: a discriminator's batch statistics, and the losses, for
+which the beds, logits and masks of all shares are joined. Every process thus computes the loss of
+the whole batch. The gradient of a sum over processes is again a sum over processes, and
+DistributedDataParallel averages it over them, which gives the gradient of a single process.
 """
 
 from __future__ import annotations
@@ -31,45 +31,44 @@ if TYPE_CHECKING:
 
 @contextmanager
 def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
-    """Take part in the group of processes that ``torchrun`` started, if it did, and leave it.
+    """Join the process group that ``torchrun`` started, if any, and leave it at the end.
 
-    NCCL where the device is a GPU, gloo on CPUs. A group that exists already is used, and left
-    as it is.
+    The backend is NCCL on GPUs and gloo on CPUs. An existing group is used, and not destroyed.
 
     Parameters
     ----------
     device
-        Where this process computes: by default its own GPU (``LOCAL_RANK``) where there is one,
-        else the CPU.
+        Device of this process: by default its own GPU (``LOCAL_RANK``) if there is one, else the
+        CPU.
 
     Yields
     ------
     torch.device
-        That device.
+        The device of this process.
 
     Raises
     ------
     InvalidDataError
-        There are fewer GPUs here than processes, or no GPU where one was asked for.
+        There are fewer GPUs than processes, or no GPU where one was requested.
     """
     place = place_of(device)
     begin = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized()
     if begin:
-        # Imported while a group exists, this module keeps it in its functions' defaults for ever.
+        # If imported while a group exists, its functions' defaults hold that group for good.
         importlib.import_module("torch.distributed.nn.functional")
         distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
         yield place
     finally:
         if begin:
-            # With the last reference the group's threads end, which must be before Python does: a
-            # thread that then frees a tensor of Python's kills the process.
+            # The group's threads end with its last reference. They must end before the interpreter
+            # does: a thread that frees one of its tensors after that kills the process.
             gc.collect()
             distributed.destroy_process_group()
 
 
 def require_device(device: str | None) -> None:
-    """Check the name of a device; :class:`ValueError` where there is none of that kind.
+    """Check the name of a device; raise :class:`ValueError` if it is not valid.
 
     Examples
     --------
@@ -80,7 +79,7 @@ def require_device(device: str | None) -> None:
 
 
 def place_of(device: str | torch.device | None = None) -> torch.device:
-    """Where this process computes, as in :func:`joined`, and with its errors."""
+    """Return the device of this process, as in :func:`joined`, with the same errors."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     place = torch.device(device)
@@ -104,17 +103,17 @@ def place_of(device: str | torch.device | None = None) -> torch.device:
 
 
 def rank() -> int:
-    """Number of this process, counted from 0; process 0 writes the files."""
+    """Return the number of this process, counted from 0; process 0 writes the files."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def sum_of_all(tensor: Tensor) -> Tensor:
-    """Sum of the processes' tensors of one shape, through which gradients flow to all of them."""
+    """Sum tensors of one shape over all processes; gradients flow to all of them."""
     if world() == 1:
         return tensor
     total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
@@ -136,7 +135,7 @@ class _Sum(torch.autograd.Function):
 
 
 def share(count: int) -> slice:
-    """Which tiles of a batch of that many are this process's: every n-th of n processes."""
+    """Return this process's share of a batch of ``count`` tiles: every n-th of n processes."""
     return slice(rank(), count, world())
 
 
@@ -164,9 +163,9 @@ def whole(tensor: Tensor, count: int) -> Tensor:
 
 
 def parallel(network: nn.Module, *, unused: bool = False) -> nn.Module:
-    """Wrap a network so that its gradients are the mean over processes; alone, it stays as it is.
+    """Wrap a network to average its gradients over processes; one process leaves it unchanged.
 
-    ``unused`` says whether a step may leave some of its weights out.
+    ``unused`` is whether a step may leave some of its weights out.
     """
     if world() == 1:
         return network
@@ -176,12 +175,12 @@ def parallel(network: nn.Module, *, unused: bool = False) -> nn.Module:
 def synchronise(network: nn.Module) -> nn.Module:
     """Let every batch normalisation of a network use the statistics of the whole batch.
 
-    PyTorch's SyncBatchNorm does the same on GPUs alone; this one serves both.
+    PyTorch's SyncBatchNorm does the same, but only on GPUs; this one also runs on CPUs.
     """
     if world() > 1:
         for module in network.modules():
             if type(module) is nn.BatchNorm2d:
-                # The same parameters and buffers under the same names; only the way is another.
+                # The parameters and buffers keep their names; only the computation differs.
                 module.__class__ = BatchNorm
     return network
 
@@ -193,7 +192,7 @@ class BatchNorm(nn.BatchNorm2d):
         """Normalise (n, c, h, w); n may differ between processes."""
         if not self.training:
             return super().forward(x)
-        # In two passes, and not in bfloat16: the difference of two large squares has few digits.
+        # In two passes, and not in bfloat16: the difference of two large squares loses digits.
         values = x.to(torch.promote_types(x.dtype, torch.float32))
         count = sum_of_all(values.new_tensor(x.numel() / x.shape[1]))
         mean = sum_of_all(values.sum((0, 2, 3))) / count

@@ -1,7 +1,7 @@
 """The building blocks of the generator: input block, dense blocks and deformable convolution.
 
 The parameters carry the names of the published weights (``conv_on_X``, ``conv_layer1``,
-``offset_conv``, ...), so that a weight file is read without a table of translations.
+``offset_conv``, ...), so that a weight file is read without translating names.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def deformable_conv2d(
     bias: Tensor | None = None,
     padding: int | Sequence[int] = 0,
 ) -> Tensor:
-    """Convolution whose taps are moved by an offset that differs from cell to cell.
+    """Convolve with taps displaced by offsets that differ from cell to cell.
 
     Where a convolution takes the value at row ``i + r``, column ``j + s``, this one takes the
     value at row ``i + r + offset_y``, column ``j + s + offset_x``, interpolated bilinearly.
-    Outside of ``x`` the values are zero. A position is split into whole cells and a fraction
-    before anything is rounded: the same neighbourhood gives the same value wherever it lies.
+    Outside ``x`` the values are zero. An offset is split into whole cells and a fraction before
+    it is added to a position, so that rounding does not depend on where in the grid a cell is.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def deformable_conv2d(
     bias
         (out,)
     padding
-        Cells of zeros added on each side, or left, right, above and below. Below zero, cells at
-        that edge are seen by the taps alone.
+        Cells of zeros added on each side, or left, right, above and below. If negative, no
+        output is computed for cells at that edge, but displaced taps still sample them.
 
     Returns
     -------
@@ -90,32 +90,12 @@ def deformable_conv2d(
         expected = (n, 2 * taps, out_height, out_width)
         raise ValueError(f"offset: expected shape {expected}, found {tuple(offset.shape)}")
 
-    # The taps come last, so that a row of the sampled matrix is one output cell. The offset is
-    # limited to where every position lies outside already, lest it overflow an integer.
-    beyond = 2 * (height + width + rows + columns + sum(map(abs, padding)))
-    offset = offset.clamp(-beyond, beyond).permute(0, 2, 3, 1)
-    whole = offset.detach().floor()
-    fraction = offset - whole
-    whole = whole.long()
-
-    steps_down = torch.arange(rows, device=x.device).repeat_interleave(columns) - padding[2]
-    steps_right = torch.arange(columns, device=x.device).repeat(rows) - padding[0]
-    left = whole[..., :taps] + torch.arange(out_width, device=x.device)[:, None] + steps_right
-    top = whole[..., taps:] + torch.arange(out_height, device=x.device)[:, None, None] + steps_down
-    # One ring of zeros around x stands for all that is outside.
-    left, right = (position.clamp(-1, width) + 1 for position in (left, left + 1))
-    top, bottom = (position.clamp(-1, height) + 1 for position in (top, top + 1))
+    corners, shares = _bilinear(offset, (height, width), (rows, columns), padding)
+    # One ring of zeros around x represents everything outside.
     pixels = functional.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1).reshape(-1, channels)
-    image = torch.arange(n, device=x.device).view(n, 1, 1, 1) * (height + 2)
-    top, bottom = (image + top) * (width + 2), (image + bottom) * (width + 2)
-    corners = torch.stack((top + left, top + right, bottom + left, bottom + right), dim=-1)
-
-    to_right, down = fraction[..., :taps], fraction[..., taps:]
-    to_left, up = 1 - to_right, 1 - down
-    shares = torch.stack((up * to_left, up * to_right, down * to_left, down * to_right), dim=-1)
-
     if 4 * out_channels < channels:
-        # Multiplying first leaves fewer values to gather: four corners of each product.
+        # Multiplying by the weights first leaves fewer values to gather: the four corners of each
+        # product instead of those of each channel.
         matrix = weight.permute(2, 3, 0, 1).reshape(taps * out_channels, channels)
         products = functional.linear(pixels, matrix).view(-1, out_channels)
         rows_of_taps = corners * taps + torch.arange(taps, device=x.device)[:, None]
@@ -129,11 +109,60 @@ def deformable_conv2d(
     return y.view(n, out_height, out_width, out_channels).permute(0, 3, 1, 2)
 
 
-class _WeightedRows(torch.autograd.Function):
-    """Sums of rows of a table, each row times its weight; the gathered rows are never kept.
+def _bilinear(
+    offset: Tensor, size: tuple[int, int], kernel: tuple[int, int], padding: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Return the four cells around each displaced tap, and their bilinear weights.
 
-    embedding_bag's own gradient is not used: with weights in bfloat16 it is missing on CUDA (torch
-    2.10 for one), and on a CPU it sorts all indices.
+    Parameters
+    ----------
+    offset
+        As in :func:`deformable_conv2d`, (n, 2k, H, W).
+    size, kernel
+        Rows and columns of the input and of the kernel.
+    padding
+        Cells to the left, right, above and below.
+
+    Returns
+    -------
+    tuple of Tensor
+        Both (n, H, W, k, 4): indices into the cells of all inputs, each input with a ring of one
+        cell around it, row by row; and weights, through which gradients reach the offsets.
+    """
+    (height, width), (rows, columns), taps = size, kernel, kernel[0] * kernel[1]
+    n, _, out_height, out_width = offset.shape
+    device = offset.device
+    # The taps come last, so that a row of the sampled matrix is one output cell. Offsets are
+    # limited to a distance at which every tap is outside the input: larger ones could overflow
+    # an integer.
+    beyond = 2 * (height + width + rows + columns + sum(map(abs, padding)))
+    offset = offset.clamp(-beyond, beyond).permute(0, 2, 3, 1)
+    whole = offset.detach().floor()
+    fraction = offset - whole
+    whole = whole.long()
+
+    steps_down = torch.arange(rows, device=device).repeat_interleave(columns) - padding[2]
+    steps_right = torch.arange(columns, device=device).repeat(rows) - padding[0]
+    left = whole[..., :taps] + torch.arange(out_width, device=device)[:, None] + steps_right
+    top = whole[..., taps:] + torch.arange(out_height, device=device)[:, None, None] + steps_down
+    # Positions outside the input fall on the ring of zeros.
+    left, right = (position.clamp(-1, width) + 1 for position in (left, left + 1))
+    top, bottom = (position.clamp(-1, height) + 1 for position in (top, top + 1))
+    image = torch.arange(n, device=device).view(n, 1, 1, 1) * (height + 2)
+    top, bottom = (image + top) * (width + 2), (image + bottom) * (width + 2)
+    corners = torch.stack((top + left, top + right, bottom + left, bottom + right), dim=-1)
+
+    to_right, down = fraction[..., :taps], fraction[..., taps:]
+    to_left, up = 1 - to_right, 1 - down
+    shares = torch.stack((up * to_left, up * to_right, down * to_left, down * to_right), dim=-1)
+    return corners, shares
+
+
+class _WeightedRows(torch.autograd.Function):
+    """Weighted sums of rows of a table; the gathered rows are never stored.
+
+    embedding_bag's own gradient is not used: with weights in bfloat16 it is missing on CUDA (for
+    example in torch 2.10), and on a CPU it sorts all indices.
     """
 
     @staticmethod
@@ -157,7 +186,7 @@ class _WeightedRows(torch.autograd.Function):
 
 
 def _weighted_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    # Inside of autocast a product may be narrower than the offsets.
+    # Under autocast a product may have a shorter dtype than the offsets.
     rows: Tensor = _WeightedRows.apply(  # type: ignore[no-untyped-call]
         table, index, weight.to(table.dtype)
     )
@@ -172,7 +201,7 @@ class DeformableConv2d(nn.Module):
     in_channels, out_channels
         Channels of input and output.
     kernel_size
-        Rows and columns of the kernel, odd; the output is as large as the input.
+        Rows and columns of the kernel, odd; the output has the size of the input.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> None:
@@ -187,14 +216,14 @@ class DeformableConv2d(nn.Module):
         return self.sample(x, self.offset_conv(x), int(self.deform_conv.padding[0]))
 
     def sample(self, x: Tensor, offset: Tensor, padding: int | Sequence[int]) -> Tensor:
-        """Convolve at given offsets, as :func:`deformable_conv2d` does."""
+        """Convolve at these offsets, as :func:`deformable_conv2d` does."""
         return deformable_conv2d(
             x, offset, self.deform_conv.weight, self.deform_conv.bias, padding=padding
         )
 
 
 class DenseBlock(nn.Module):
-    """Five convolutions, each of which sees the input and all that came before it.
+    """Five convolutions, each of which sees the input and the outputs of all before it.
 
     Parameters
     ----------
@@ -249,17 +278,17 @@ class ResidualInResidualDenseBlock(nn.Module):
 
 
 class InputBlock(nn.Module):
-    """One convolution for each input grid, all of 3 km by 3 km, brought to the prior's cells.
+    """One convolution per input grid, each with a kernel of 3 km by 3 km, onto the prior's cells.
 
     Parameters
     ----------
     features
-        Channels that each input gives; the output has four times as many.
+        Output channels per input; the output has four times as many.
     bands
         Channels of x, w1, w2 and w3.
     flags
-        Whether an absent input adds what was learnt for its absence (``absent``, three rows of
-        ``features``) to its channels, so that what follows can tell it from an input of zeros.
+        Whether a learnt vector (``absent``, three rows of ``features``) is added to the channels of
+        an absent input, so that later layers can distinguish it from an input of zeros.
     """
 
     def __init__(
@@ -277,9 +306,9 @@ class InputBlock(nn.Module):
     ) -> Tensor:
         """Map grids of h x w, 10h x 10w, 2h x 2w and h x w cells to (n, 4 features, h-2, w-2).
 
-        ``present`` (n, 3) says which of w1, w2 and w3 are there: the values of the others are
-        never used, not even if they are NaN. As maps (n, 3, h-2, w-2) it says so for each cell of
-        the output: where an input is absent, its channels are those of an absent input.
+        ``present`` (n, 3) states which of w1, w2 and w3 are available: the values of the others
+        are never used, not even if they are NaN. As maps (n, 3, h-2, w-2) it does so for each
+        output cell: where an input is absent, its channels are those of an absent input.
         """
         mapped = present is not None and present.ndim == 4
         if mapped:
@@ -294,9 +323,9 @@ class InputBlock(nn.Module):
             channels = seen[place + 1]
             here = present[:, place].view(-1, 1, *present.shape[2:] if mapped else (1, 1))
             if mapped and conv.bias is not None:
-                # What the convolution of zeros gives.
-                nothing = conv.bias.view(1, -1, 1, 1).to(channels.dtype)
-                channels = torch.where(here, channels, nothing)
+                # The convolution of an input of zeros is its bias.
+                of_zeros = conv.bias.view(1, -1, 1, 1).to(channels.dtype)
+                channels = torch.where(here, channels, of_zeros)
             if self.absent is not None:
                 missing = (~here).to(self.absent.dtype)
                 learnt = missing * self.absent[place].view(1, -1, 1, 1)
@@ -306,7 +335,7 @@ class InputBlock(nn.Module):
 
 
 def zero_absent(grids: Sequence[Tensor], present: Tensor | None) -> tuple[Tensor, ...]:
-    """Optional grids of each tile, zero where absent; ``present`` is (n, number of grids)."""
+    """Set absent optional grids of each tile to zero; ``present`` is (n, number of grids)."""
     if present is None:
         return tuple(grids)
     return tuple(
@@ -316,19 +345,20 @@ def zero_absent(grids: Sequence[Tensor], present: Tensor | None) -> tuple[Tensor
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """Leaky rectified linear unit with the slope that all layers share."""
+    """Apply the leaky rectified linear unit with the slope that all layers share."""
     return functional.leaky_relu(x, NEGATIVE_SLOPE)
 
 
 def without_autocast(device: torch.device) -> torch.autocast:
-    """Context in which all is computed in the dtype that it has, inside of autocast too."""
+    """Return a context that disables autocast: everything keeps its dtype."""
     kind = device.type if torch.amp.is_autocast_available(device.type) else "cpu"
     return torch.autocast(kind, enabled=False)
 
 
 def initialise(module: nn.Module) -> None:
-    """He's normal distribution times 0.1, and biases of zero, as the original was started."""
-    # A network that a checkpoint is to fill has no values; to ask for some loads half of torch.
+    """Draw weights from 0.1 times He's normal distribution and set biases to 0, as the original."""
+    # A network about to be filled from a checkpoint is on the meta device and has no values;
+    # drawing some would import half of torch.
     if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.is_meta:
         fan_in = math.prod(module.weight.shape[1:])
         nn.init.normal_(module.weight, std=0.1 * math.sqrt(2 / fan_in))

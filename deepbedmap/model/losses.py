@@ -1,12 +1,12 @@
-"""Losses of the generator and the discriminator, and the measures they are watched by.
+"""Losses of the generator and the discriminator, and metrics for monitoring them.
 
 As in Leong & Horgan (2020), doi 10.5194/tc-14-3687-2020. Everything is differentiable and computed
-in the dtype of the surveyed bed or of the prior, whatever that of the generated bed is; beds are
-(n, 1, h, w) in metres.
+in the dtype of the surveyed bed or of the prior, whatever the dtype of the generated bed; beds
+are (n, 1, h, w) in metres.
 
-A ``mask``, bool and of the shape of the beds, says where the bed was surveyed: elsewhere
-``y_true`` may hold anything, NaN too, and changes neither value nor gradient. Without a mask all
-cells were surveyed. Where no cell was, nothing differs, and every measure is that of equal beds.
+A ``mask`` (bool, in the shape of the beds) is true where the bed was surveyed. Elsewhere
+``y_true`` may hold any value, even NaN, and affects neither loss nor gradient. Without a mask all
+cells count as surveyed. If no cell was surveyed, every metric is the one of equal beds.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ STRUCTURAL_WEIGHT = 5.25
 
 
 def masked_mean(values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Sum and count of the values that count, which make a mean once processes have added theirs.
+    """Return sum and count of the unmasked values, for a mean over several processes.
 
     Parameters
     ----------
     values
-        Any shape, finite (a NaN that is masked would still spoil the gradient).
+        Any shape, finite (a masked NaN would still make the gradient NaN).
     mask
-        bool, of the same shape: which values count.
+        bool, of the same shape: true for the values to include.
 
     Returns
     -------
@@ -53,15 +53,15 @@ def masked_mean(values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Ten
 
 
 def fill_gaps(y_true: Tensor, y_pred: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Surveyed beds whose gaps show the generated bed, so that a discriminator sees no gap.
+    """Fill the gaps of surveyed beds with the generated bed, so that a discriminator sees no gap.
 
-    Judged beside ``y_pred`` itself, a filled bed differs from it where it was surveyed and nowhere
-    else: the gaps, whatever their shape, tell nothing about which is which.
+    A filled bed differs from ``y_pred`` only where it was surveyed: the shape of the gaps does not
+    reveal which of the two is the surveyed one.
 
     Returns
     -------
     Tensor
-        As ``y_true``. ``y_pred`` counts as a constant here, and gets no gradient.
+        Shape and dtype of ``y_true``. ``y_pred`` is a constant here, and gets no gradient.
 
     Raises
     ------
@@ -86,18 +86,18 @@ def fill_gaps(y_true: Tensor, y_pred: Tensor, mask: Tensor | None = None) -> Ten
 
 
 def content_loss(y_pred: Tensor, y_true: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Mean absolute difference between two beds over the surveyed cells of all tiles, in metres.
+    """Return the mean absolute difference (m) of two beds over the surveyed cells of all tiles.
 
     Examples
     --------
     >>> content_loss(torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])).item()
     2.5
     """
-    return _mean((y_pred.to(y_true.dtype) - fill_gaps(y_true, y_pred, mask)).abs(), mask)
+    return mean_of((y_pred.to(y_true.dtype) - fill_gaps(y_true, y_pred, mask)).abs(), mask)
 
 
 def topographic_loss(y_pred: Tensor, x: Tensor) -> Tensor:
-    """Mean absolute difference between means over 4 x 4 predicted cells and the prior below them.
+    """Return the mean absolute difference of 4 x 4 cell means of the predicted bed and the prior.
 
     It takes no mask: the prior is known everywhere.
 
@@ -107,7 +107,7 @@ def topographic_loss(y_pred: Tensor, x: Tensor) -> Tensor:
         Predicted bed, (n, 1, 4h, 4w), 250 m cells.
     x
         The prior over the same area, (n, 1, h, w), 1 km cells: the generator's input without its
-        outermost cells, or with them (h + 2, w + 2), in which case they are left out here.
+        outermost cells, or with them (h + 2, w + 2), in which case they are dropped here.
 
     Returns
     -------
@@ -125,16 +125,16 @@ def topographic_loss(y_pred: Tensor, x: Tensor) -> Tensor:
         x = x[..., 1:-1, 1:-1]
     if x.shape != means.shape or y_pred.shape[-2:] != (4 * rows, 4 * columns):
         raise ValueError(
-            f"x: expected shape {tuple(means.shape)} beside y_pred of {tuple(y_pred.shape)}, "
+            f"x: expected shape {tuple(means.shape)} for y_pred of {tuple(y_pred.shape)}, "
             f"found {tuple(x.shape)}"
         )
     return functional.l1_loss(means, x)
 
 
 def ssim(y_pred: Tensor, y_true: Tensor, window: int = 9, *, mask: Tensor | None = None) -> Tensor:
-    """Mean structural similarity: 1 for equal beds, about 0 for unrelated ones.
+    """Return the mean structural similarity: 1 for equal beds, about 0 for unrelated ones.
 
-    The mean of :func:`ssim_map` over the windows all of whose cells were surveyed.
+    It is the mean of :func:`ssim_map` over the windows that were surveyed completely.
 
     Parameters
     ----------
@@ -162,13 +162,13 @@ def ssim(y_pred: Tensor, y_true: Tensor, window: int = 9, *, mask: Tensor | None
 def ssim_map(
     y_pred: Tensor, y_true: Tensor, window: int = 9, *, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Structural similarity of every window, and which windows were surveyed whole.
+    """Return the structural similarity of every window, and which windows were fully surveyed.
 
     Means, variances (divided by the count) and covariance are taken over a uniform window moved
     cell by cell; c1 = 0.01^2 and c2 = 0.03^2. They are computed about the tile's own mean, so
-    that a bed at -2000 m loses no digits. A window with a gap is left out rather than judged by
-    the cells it has left: moments of a few cells beside a line of flight are another measure, and
-    of a single cell they are no measure at all.
+    that a bed at -2000 m loses no digits. A window with a gap is left out rather than judged by its
+    remaining cells: moments of a few cells along a flight line are not comparable, and those of a
+    single cell are meaningless.
 
     Returns
     -------
@@ -214,12 +214,12 @@ def ssim_map(
 def structural_loss(
     y_pred: Tensor, y_true: Tensor, window: int = 9, *, mask: Tensor | None = None
 ) -> Tensor:
-    """One less the structural similarity: 0 for equal beds, and where no window is surveyed whole.
+    """Return 1 minus the structural similarity: 0 for equal beds, or if no window is complete.
 
     Parameters are those of :func:`ssim`.
     """
     similarity, whole = ssim_map(y_pred, y_true, window, mask=mask)
-    return _mean(1 - similarity, whole)
+    return mean_of(1 - similarity, whole)
 
 
 def psnr(
@@ -229,7 +229,7 @@ def psnr(
     *,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Peak signal-to-noise ratio in decibels; the original took 2^32 as the range of the data.
+    """Return the peak signal-to-noise ratio (dB); the original took 2^32 as the data range.
 
     Examples
     --------
@@ -237,18 +237,18 @@ def psnr(
     192.659
     """
     difference = y_pred.to(y_true.dtype) - fill_gaps(y_true, y_pred, mask)
-    square = _mean(difference.square(), mask)
+    square = mean_of(difference.square(), mask)
     return 20 * math.log10(data_range) - 10 * square.log10()
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Relativistic average loss: surveyed beds are to look likelier than the mean generated one.
+    """Return the relativistic average loss: low if surveyed beds outscore the mean generated one.
 
     Parameters
     ----------
     real_logits, fake_logits
-        What the discriminator makes of surveyed beds (their gaps filled, see :func:`fill_gaps`)
-        and of generated beds, (n, 1).
+        Logits of the discriminator for surveyed beds (with gaps filled, see :func:`fill_gaps`)
+        and for generated beds, (n, 1).
 
     Returns
     -------
@@ -273,7 +273,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def adversarial_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Loss of the generator: generated beds are to look likelier than the mean surveyed one.
+    """Return the generator's loss, low if generated beds score above the mean surveyed one.
 
     The discriminator's loss with the two sides exchanged.
     """
@@ -293,14 +293,14 @@ def generator_loss(
     topographic_weight: float = TOPOGRAPHIC_WEIGHT,
     structural_weight: float = STRUCTURAL_WEIGHT,
 ) -> Tensor:
-    """Weighted sum of the content, adversarial, topographic and structural losses.
+    """Return the weighted sum of the content, adversarial, topographic and structural losses.
 
     Parameters
     ----------
     y_pred, y_true
         Predicted and surveyed bed, (n, 1, 4h, 4w).
     fake_logits, real_logits
-        What the discriminator makes of y_pred and of y_true with its gaps filled, (n, 1).
+        Logits of the discriminator for y_pred and for y_true with its gaps filled, (n, 1).
     x
         The prior, as in :func:`topographic_loss`.
     mask
@@ -321,7 +321,8 @@ def generator_loss(
     )
 
 
-def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+def mean_of(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of the values that count; 0 where none does."""
     total, count = masked_mean(values, mask)
     return total / count.clamp_min(1)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from deepbedmap.places import Bounds
     from deepbedmap.points.pipelines import Columns, Recipe
     from deepbedmap.points.raw_text import RawFile
     from deepbedmap.points.records import Readings, Records
@@ -32,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 LINE_GAP = 1000.0
 """Distance (m) between consecutive picks of a file beyond which a new line begins."""
-
-Box = tuple[float, float, float, float]
 
 
 class Settled(NamedTuple):
@@ -79,7 +78,7 @@ class FilePicks:
     """
 
     def __init__(
-        self, raw: RawFile, recipe: Recipe, polar: bool, box: Box | None, numbered: bool
+        self, raw: RawFile, recipe: Recipe, polar: bool, box: Bounds | None, numbered: bool
     ) -> None:
         self.raw = raw
         self.checksum = Checksum()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from deepbedmap.places import ANTARCTIC_RADIUS
 from deepbedmap.points.raw_text import texts_of_numbers
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from deepbedmap.points.pipelines import Columns, Recipe
     from deepbedmap.points.raw_text import RawFile, Texts
-
-ANTARCTIC_RADIUS = 3.34e6
-"""Distance (m) from the pole of EPSG:3031 that nothing south of 60 degrees S exceeds."""
 
 NO_QUALITY = -128
 

@@ -7,7 +7,6 @@ passes it to PDAL (https://pdal.io).
 from __future__ import annotations
 
 import fnmatch
-import functools
 import json
 import logging
 from collections import deque
@@ -21,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyproj
 
-from deepbedmap import repository
+from deepbedmap import registry, repository
 from deepbedmap.errors import (
     Fault,
     InvalidDataError,
@@ -43,9 +42,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any
 
-    from deepbedmap.points.picks import Box, Settled
+    from deepbedmap.places import Bounds
+    from deepbedmap.points.picks import Settled
     from deepbedmap.points.pipelines import Columns
-    from deepbedmap.registry.listing import Registry
     from deepbedmap.registry.records import Dataset
 
 logger = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ class Survey:
     recipe: Recipe
     dataset: Dataset | None
     crs: str | None
-    box: Box | None
+    box: Bounds | None
     raws: list[RawFile]
     engine: Engine
     files: list[FilePicks]
@@ -215,7 +214,7 @@ def _find_pipeline(pipeline: str | os.PathLike[str]) -> Path:
 def _dataset_of(pipeline: Path) -> Dataset | None:
     """Entry of a pipeline in the registry that lies beside the pipeline's folder."""
     listing = pipeline.absolute().parent.parent / "data_list.yml"
-    return _registry(listing).for_pipeline(pipeline.name) if listing.is_file() else None
+    return registry.load(listing).for_pipeline(pipeline.name) if listing.is_file() else None
 
 
 def _dataset_of_file(path: Path) -> Dataset | None:
@@ -224,9 +223,7 @@ def _dataset_of_file(path: Path) -> Dataset | None:
     return next(
         (
             dataset
-            for dataset in _registry(
-                listing if listing.is_file() else repository.root() / "data_list.yml"
-            )
+            for dataset in registry.load(listing if listing.is_file() else None)
             for file in dataset.files
             if path.name == file.name or fnmatch.fnmatchcase(path.name, file.members or "")
         ),
@@ -234,19 +231,7 @@ def _dataset_of_file(path: Path) -> Dataset | None:
     )
 
 
-def _registry(listing: Path) -> Registry:
-    """Registry as the file has it now: loading it takes longer than reading a small raw file."""
-    return _load(listing, listing.stat().st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=4)
-def _load(listing: Path, _modified: int) -> Registry:
-    from deepbedmap import registry
-
-    return registry.load(listing)
-
-
-def _box(bounds: Sequence[float], crs: str | None) -> Box:
+def _box(bounds: Sequence[float], crs: str | None) -> Bounds:
     xmin, ymin, xmax, ymax = bounds
     if not (xmin < xmax and ymin < ymax):
         raise WrongCallError(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-Values = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.intp]
 AT_ONCE = 500_000
 """Picks, of whole lines, that are processed together: this bounds memory."""
@@ -38,7 +38,7 @@ class Tracks(NamedTuple):
 
     row: Numbers
     line: Numbers
-    distance: Values
+    distance: Floats
     names: pd.Index[str]
 
 
@@ -151,15 +151,15 @@ def _require_lines(picks: pd.DataFrame, columns: Sequence[str]) -> None:
     require_finite(picks, "x", "y")
 
 
-def stretches(line: Numbers, distance: Values, length: float) -> Numbers:
+def stretches(line: Numbers, distance: Floats, length: float) -> Numbers:
     """Return the first pick of each stretch (k,) of lines cut into stretches of equal length."""
     stretch = np.floor_divide(distance, length)
     return np.flatnonzero((np.diff(line, prepend=-1) != 0) | (np.diff(stretch, prepend=-1) != 0))
 
 
-def means(values: Values, first: npt.NDArray[np.intp]) -> Values:
+def means(values: Floats, first: npt.NDArray[np.intp]) -> Floats:
     """Return the mean along the last axis of each run; runs begin at the indices ``first``."""
-    total: Values = np.add.reduceat(values, first, axis=-1)
+    total: Floats = np.add.reduceat(values, first, axis=-1)
     return total / np.diff(first, append=values.shape[-1])
 
 
@@ -176,7 +176,7 @@ class Samples(NamedTuple):
         int (runs,): the line of each run, as in :class:`Tracks`.
     """
 
-    series: Values
+    series: Floats
     first: Numbers
     line: Numbers
 
@@ -231,7 +231,7 @@ def even_samples(
 
 
 def _interpolated(
-    values: Values, distance: Values, run: Numbers, line: Numbers, spacing: float
+    values: Floats, distance: Floats, run: Numbers, line: Numbers, spacing: float
 ) -> Samples:
     """Interpolate evenly spaced samples between values whose distances increase along each run."""
     begin = np.flatnonzero(np.diff(run, prepend=-1))

@@ -1,10 +1,10 @@
-"""A bed with all that a modeller needs alongside it, as COG, CF NetCDF or Zarr.
+"""A bed and the layers that a modeller needs with it, as COG, CF NetCDF or Zarr.
 
 A product is a :class:`xarray.Dataset` of layers ``(y, x)`` on the lattice of ``bed``, in chunks
-that are computed when they are written, so that a continent is never held as a whole.
+that are computed when they are written, so that a continent is never in memory as a whole.
 
-:func:`assemble` puts the layers together, :func:`check` and :func:`correct` hold them to the
-physics, :func:`cut_at_grounding_line` and :func:`blend` treat the coast, :func:`write` and
+:func:`assemble` joins the layers, :func:`check` and :func:`correct` test them against the physics,
+:func:`cut_at_grounding_line` and :func:`blend` treat the coast, :func:`write` and
 :func:`open_product` store them.
 """
 

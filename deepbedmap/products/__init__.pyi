@@ -17,7 +17,6 @@ from .grounding import cut_at_grounding_line as cut_at_grounding_line
 from .rules import CHECKS as CHECKS
 from .rules import Policy as Policy
 from .rules import policies_of as policies_of
-from .storing import ZARR_FORMAT as ZARR_FORMAT
 from .storing import Progress as Progress
 from .storing import open_product as open_product
 from .storing import write as write
@@ -29,7 +28,6 @@ __all__ = [
     "REFERENCES",
     "SOURCE",
     "UNKNOWN",
-    "ZARR_FORMAT",
     "Finding",
     "Limits",
     "Policy",

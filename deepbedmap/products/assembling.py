@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     import numpy.typing as npt
+    import pyproj
 
-WINDOW = 1024  # cells a side of what is computed at once, at least; of a chunk of Zarr
+WINDOW = 1024  # cells per side of a window that is computed at once, and of a chunk of Zarr
 
 
 def assemble(
@@ -52,54 +53,55 @@ def assemble(
     institution: str | None = None,
     history: str | None = None,
 ) -> xr.Dataset:
-    """Put a bed together with what belongs to it; nothing is read or computed yet.
+    """Assemble a product from a bed and its other layers, lazily.
 
     Parameters
     ----------
     bed
-        Bed elevation (y, x) in metres, NaN where it is not known; of an ensemble, its first member.
+        Bed elevation (y, x) in metres, NaN where unknown; of an ensemble, its first member.
     surface
         Ice surface elevation (y, x) in metres, on the vertical datum of the bed.
     thickness
-        Ice thickness (y, x) in metres, which counts on floating ice alone.
+        Ice thickness (y, x) in metres, used only on floating ice.
     mask
         (y, x), values of :data:`MASK`.
     geoid
         Height (y, x) of the geoid above the ellipsoid, in metres.
     quality, source
         (y, x), bits of :data:`QUALITY` and values of :data:`SOURCE`, on the lattice of the bed. By
-        default every bed is the network's.
+        default the source of every bed is the network.
     members
         (realization, y, x), on the lattice of the bed: all predictions of an ensemble.
     provenance
-        Of what the bed was made; its ``sources`` are described by
-        :func:`deepbedmap.provenance.describe_file`. By default what the bed's attribute says.
+        Provenance of the bed, whose ``sources`` are described by
+        :func:`deepbedmap.provenance.describe_file`. By default the bed's attribute.
     title, summary, institution, history
-        CF's global attributes. No time stands in the default history, so that the same bed gives
-        the same file.
+        CF's global attributes. The default history states no time, so that the same bed gives the
+        same file.
 
     Returns
     -------
     xarray.Dataset
-        ``bed`` and, of what is given, ``surface``, ``thickness``, ``geoid`` (float32 metres),
-        ``mask``, ``quality`` and ``source`` (uint8), all (y, x), in dask's chunks, with CF's
-        attributes. Surface, thickness and geoid of other cells are interpolated bilinearly at the
-        centres of the bed's, a mask takes the nearest value. ``thickness`` is surface less bed on
-        land; 0 in the sea and on ice-free land; on floating ice it is the one that is given, NaN
-        without one. Without a mask all is taken for grounded ice.
+        ``bed``, ``source`` and, as far as their inputs exist, ``surface``, ``thickness``, ``geoid``
+        (float32 metres), ``mask`` and ``quality`` (uint8 like ``source``), all (y, x), in dask's
+        chunks, with CF's attributes. Surface, thickness and geoid on other cells are interpolated
+        bilinearly at the centres of the bed's cells, a mask takes the nearest value. ``thickness``
+        is surface less bed on land; 0 in the sea and on ice-free land; on floating ice it is the
+        argument, NaN without one. Without a mask all ice counts as grounded.
 
         Of an ensemble: ``bed_members`` (realization, y, x), ``bed_mean`` and
         ``bed_standard_deviation`` (of the sample, n - 1; at least two members), NaN where a member
-        is; and ``bed_error``, which is that standard deviation.
+        is NaN; and ``bed_error``, which equals that standard deviation.
 
     Raises
     ------
     InvalidDataError
-        A layer has no CRS, or another CRS or vertical datum than the bed, or covers nothing of it;
-        quality, source or members stand on other cells.
+        A layer has no CRS, or another CRS or vertical datum than the bed, or does not overlap it;
+        quality, source or members are on other cells.
 
     Examples
     --------
+    >>> import rioxarray
     >>> axes = {"y": [375.0, 125.0], "x": [125.0, 375.0]}
     >>> bed = xr.DataArray([[-800.0, -810.0], [-790.0, 20.0]], axes, ("y", "x"))
     >>> bed = bed.assign_attrs(vertical_datum="EIGEN-6C4").rio.write_crs("EPSG:3031")
@@ -108,12 +110,12 @@ def assemble(
     (['bed', 'surface', 'thickness', 'source'], [[900.0, 900.0], [900.0, 900.0]])
     """
     crs = rasters.require_crs(bed)
-    rasters.bounds_of(bed)  # which says what is wrong with its axes
-    given = bed
+    rasters.bounds_of(bed)  # raises if its axes are invalid
+    original = bed
     bed = _chunked(bed.transpose("y", "x"))
     layers = {"bed": _plain(bed, bed)}
     if surface is not None:
-        rasters.require_same_reference(given, surface)
+        rasters.require_same_reference(original, surface)
         layers["surface"] = placed(surface, bed)
     if mask is not None:
         layers["mask"] = _placed_mask(mask, bed)
@@ -135,39 +137,53 @@ def assemble(
         layers["quality"] = _plain(quality, bed).astype(np.uint8)
 
     dataset = xr.Dataset({name: layers[name] for name in ORDER if name in layers})
-    datums = {"surface": given if surface is None else surface}
-    for name, layer in dataset.data_vars.items():
-        layer.attrs = {"long_name": LONG_NAMES[str(name)], **ATTRIBUTES.get(str(name), {})}
-        if name in HEIGHTS:
-            layer.attrs |= height_attributes(str(name), datums.get(str(name), given))
-    ancillary = [name for name in ("bed_error", "source", "quality") if name in dataset]
-    dataset["bed"].attrs["ancillary_variables"] = " ".join(ancillary)
+    _describe_layers(dataset, original, original if surface is None else surface)
     if members is not None:
-        count = members.sizes["realization"]
-        dataset["realization"] = xr.Variable(
-            "realization",
-            np.arange(count, dtype=np.int32),
-            {"standard_name": "realization", "long_name": "member of the ensemble", "units": "1"},
-        )
-        dataset["bed"].attrs["comment"] = (
-            f"realization 0 of {count}: one prediction, not the mean of the ensemble, which is "
-            "smoother than any bed"
-        )
-    made_of = given.attrs.get("provenance", "{}") if provenance is None else json.dumps(provenance)
+        _describe_ensemble(dataset, members.sizes["realization"])
+    optional = {"summary": summary, "institution": institution}
+    stated = original.attrs.get("provenance", "{}")
     dataset.attrs = {
         "Conventions": "CF-1.11",
         "title": title,
-        **({} if summary is None else {"summary": summary}),
-        **({} if institution is None else {"institution": institution}),
+        **{name: text for name, text in optional.items() if text is not None},
         "source": f"deepbedmap {__version__}",
         "history": history or f"put together by deepbedmap {__version__}",
         "references": REFERENCES,
-        "provenance": made_of,
+        "provenance": stated if provenance is None else json.dumps(provenance),
     }
+    return _with_grid_mapping(dataset, crs)
+
+
+def _describe_layers(dataset: xr.Dataset, bed: xr.DataArray, surface: xr.DataArray) -> None:
+    """Set the CF attributes of the layers, with the datums of the bed and the surface."""
+    datums = {"surface": surface}
+    for name, layer in dataset.data_vars.items():
+        layer.attrs = {"long_name": LONG_NAMES[str(name)], **ATTRIBUTES.get(str(name), {})}
+        if name in HEIGHTS:
+            layer.attrs |= height_attributes(str(name), datums.get(str(name), bed))
+    ancillary = [name for name in ("bed_error", "source", "quality") if name in dataset]
+    dataset["bed"].attrs["ancillary_variables"] = " ".join(ancillary)
+
+
+def _describe_ensemble(dataset: xr.Dataset, count: int) -> None:
+    """Number the members of an ensemble, and state which of them is the bed."""
+    dataset["realization"] = xr.Variable(
+        "realization",
+        np.arange(count, dtype=np.int32),
+        {"standard_name": "realization", "long_name": "member of the ensemble", "units": "1"},
+    )
+    dataset["bed"].attrs["comment"] = (
+        f"realization 0 of {count}: one prediction, not the mean of the ensemble, which is "
+        "smoother than any bed"
+    )
+
+
+def _with_grid_mapping(dataset: xr.Dataset, crs: pyproj.CRS) -> xr.Dataset:
+    """Return a product with CF's grid mapping and coordinate attributes."""
     product: xr.Dataset = dataset.rio.write_crs(crs).rio.write_coordinate_system()
     mapping = product["spatial_ref"].attrs
     if mapping.get("grid_mapping_name") == "polar_stereographic":
-        # CF wants it, and pyproj leaves it out; a parallel stands on the side of its pole.
+        # CF requires it and pyproj omits it; the standard parallel is in the pole's hemisphere.
         pole = math.copysign(90.0, mapping["standard_parallel"])
         mapping.setdefault("latitude_of_projection_origin", pole)
     return product
@@ -176,29 +192,30 @@ def assemble(
 def placed(
     raster: xr.DataArray, bed: xr.DataArray, method: rasters.Method = "linear"
 ) -> xr.DataArray:
-    """Give a raster at the centres of a bed's cells, lazily.
+    """Return a raster at the centres of a bed's cells, lazily.
 
     Parameters
     ----------
     raster
-        (y, x), of any cells.
+        (y, x), on any cells.
     bed
-        (y, x), whose chunks the result has too.
+        (y, x), whose chunks the result has.
     method
-        How it is interpolated where its cells are not the bed's.
+        Interpolation, unless its cells are the bed's.
 
     Returns
     -------
     xarray.DataArray
-        (y, x), float32 where it is interpolated, NaN beyond the raster; without attributes.
+        (y, x), float32 if interpolated, NaN beyond the raster; without attributes.
 
     Raises
     ------
     InvalidDataError
-        The raster has no CRS, or another one than the bed, or covers nothing of it.
+        The raster has no CRS, or another one than the bed, or does not overlap it.
 
     Examples
     --------
+    >>> import rioxarray
     >>> axes = {"y": [375.0, 125.0], "x": [125.0, 375.0]}
     >>> bed = xr.DataArray(np.zeros((2, 2)), axes, ("y", "x")).rio.write_crs("EPSG:3031")
     >>> wide = {"y": [500.0, 0.0], "x": [0.0, 500.0]}
@@ -224,13 +241,13 @@ def placed(
     read = rasters.reader(raster)
 
     def values(y: npt.NDArray[Any], x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        (found,) = read([(x, y)], method)
-        return np.array(found, np.float32)
+        (heights,) = read([(x, y)], method)
+        return np.array(heights, np.float32)
 
     axes = {dim: bed[dim].to_numpy() for dim in ("y", "x")}
     y, x = (dask.array.from_array(axes[dim], chunks=bed.chunksizes[dim]) for dim in axes)  # type: ignore[no-untyped-call]
     meta = np.empty((0, 0), np.float32)
-    # Aligned they are already: dask would warn of the many chunks that two axes make.
+    # The chunks are aligned already: dask would warn of the many chunks that two axes make.
     cells = dask.array.blockwise(  # type: ignore[no-untyped-call]
         values, "ij", y, "i", x, "j", meta=meta, align_arrays=False
     )
@@ -243,16 +260,16 @@ def thickness_of(
     mask: xr.DataArray | None = None,
     floating: xr.DataArray | None = None,
 ) -> xr.DataArray:
-    """Ice thickness on one lattice, in metres: see :func:`assemble`.
+    """Return the ice thickness (y, x) on one lattice, in metres: see :func:`assemble`.
 
     Parameters
     ----------
     bed, surface
         Elevations (y, x), metres.
     mask
-        Values of :data:`MASK`; without one all is grounded ice.
+        (y, x), values of :data:`MASK`; without one all ice is grounded.
     floating
-        Thickness of floating ice, metres.
+        Thickness (y, x) of floating ice, metres.
     """
     thickness = surface - bed
     if mask is not None:
@@ -264,12 +281,12 @@ def thickness_of(
 
 
 def spread_of(members: xr.DataArray) -> dict[str, xr.DataArray]:
-    """Mean and spread of an ensemble, by the names of their layers: see :func:`assemble`.
+    """Return mean and spread of an ensemble by the names of their layers: see :func:`assemble`.
 
     Parameters
     ----------
     members
-        Bed elevations (realization, y, x), metres; nothing is said of a single one.
+        Bed elevations (realization, y, x), metres; a single member gives no layers.
     """
     if members.sizes["realization"] < 2:
         return {}
@@ -283,12 +300,12 @@ def spread_of(members: xr.DataArray) -> dict[str, xr.DataArray]:
 
 
 def _chunked(raster: xr.DataArray) -> xr.DataArray:
-    """The raster in chunks: its own, where it has some."""
+    """Return the raster in chunks: its own, if it has any."""
     return raster if raster.chunks else raster.chunk({"y": WINDOW, "x": WINDOW})
 
 
 def _plain(raster: xr.DataArray, bed: xr.DataArray) -> xr.DataArray:
-    """A raster on the bed's lattice, in its chunks, without what its file said."""
+    """Return a raster on the bed's lattice, in its chunks, without attributes and encoding."""
     if not _shares_lattice(raster, bed):
         raise InvalidDataError(
             Fault(
@@ -320,8 +337,8 @@ def _placed_mask(mask: xr.DataArray, bed: xr.DataArray) -> xr.DataArray:
 
 
 def _ensemble(members: xr.DataArray, bed: xr.DataArray) -> dict[str, xr.DataArray]:
-    """Members of an ensemble, and their mean and spread where there are several."""
+    """Return the members of an ensemble, and mean and spread if there are several."""
     if "realization" not in members.dims:
         raise WrongCallError(f"members: expected (realization, y, x), found {members.dims}")
-    held = _plain(members.transpose("realization", "y", "x"), bed).chunk({"realization": 1})
-    return {"bed_members": held, **spread_of(held)}
+    lazy = _plain(members.transpose("realization", "y", "x"), bed).chunk({"realization": 1})
+    return {"bed_members": lazy, **spread_of(lazy)}

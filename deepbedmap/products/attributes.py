@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MASK = {"ocean": 0, "ice_free_land": 1, "grounded_ice": 2, "floating_ice": 3, "lake_vostok": 4}
-"""Values of the layer ``mask``: those of BedMachine (doi 10.1038/s41561-019-0510-8)."""
+"""Values of the layer ``mask``, as in BedMachine (doi 10.1038/s41561-019-0510-8)."""
 
 UNKNOWN = 255
-"""Value of the layer ``mask`` where the given mask has none."""
+"""Value of the layer ``mask`` where the input mask has none."""
 
 SOURCE = {
     "none": 0,
@@ -36,7 +36,7 @@ SOURCE = {
 """Values of the layer ``source``: how the bed of a cell came about; from 2 on, corrected."""
 
 QUALITY = {"prior": 1, "surface": 2, "velocity": 4, "accumulation": 8}
-"""Bits of the layer ``quality``: which inputs the network lacked."""
+"""Bits of the layer ``quality``: inputs that were absent. Without a prior there is no bed."""
 
 REFERENCES = "https://doi.org/10.5194/tc-14-3687-2020"
 ORDER = (
@@ -103,14 +103,12 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
 
 def height_attributes(name: str, raster: xr.DataArray) -> dict[str, str]:
     """Return the CF attributes of heights (m): standard name, units and vertical datum."""
-    datum = _datum(raster)
+    datum = rasters.stated_datum(raster) or "unknown"
     if datum == "unknown":
-        logger.warning("%s: what its heights refer to is not stated", rasters.name_of(raster))
+        logger.warning(
+            "%s: the vertical datum of its heights is not stated", rasters.name_of(raster)
+        )
     # CF keeps the word altitude for heights above the geoid.
     above_ellipsoid = "height_above_reference_ellipsoid"
     standard_name = above_ellipsoid if datum == "ellipsoid" else HEIGHTS[name]
     return {"standard_name": standard_name, "units": "m", "vertical_datum": datum}
-
-
-def _datum(raster: xr.DataArray) -> str:
-    return raster.attrs.get("vertical_datum") or "unknown"

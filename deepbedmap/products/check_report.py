@@ -1,4 +1,4 @@
-"""What the checks of a product go by, and what they found: limits, findings, report."""
+"""Limits, findings and report of the checks of a product."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is held to be possible.
+    """Limits of what is physically plausible.
 
     Attributes
     ----------
     lowest, highest
-        Of the bed, in metres.
+        Limits of bed elevation, in metres.
     least_thickness
-        Of grounded ice, in metres.
+        Least thickness of grounded ice, in metres.
     tolerance
         Metres by which bed and surface may differ on rock, a water column may be negative, and
         grounded ice may be too thin not to float.
     steepest
-        Slope of the bed from a cell to one of its four neighbours, in metres a metre.
+        Slope of the bed from a cell to one of its four neighbours, in metres per metre.
     ice_density, water_density
-        kg m-3, of ice and of sea water.
+        Densities of ice and of sea water, kg m-3.
     """
 
     lowest: float = -6000.0
@@ -41,7 +41,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not self.lowest < self.highest:
-            raise WrongCallError(f"lowest {self.lowest} must lie below highest {self.highest}")
+            raise WrongCallError(f"lowest {self.lowest} must be below highest {self.highest}")
         if not 0 < self.ice_density < self.water_density:
             raise WrongCallError(
                 f"ice_density {self.ice_density} must be positive and below water_density"
@@ -54,23 +54,24 @@ class Limits:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes
     ----------
     check
         Its name, one of :data:`CHECKS`.
     done, why_not
-        Whether it could be done, and why not.
+        Whether the check could be done, and the reason if not.
     examined, cells
-        Number of cells that the check is about, and of those that fail.
+        Number of cells that the check applies to, and of cells that fail.
     area
-        Of the cells that fail, in km2 on the map (in EPSG:3031 up to 6 % less than on the ground).
+        Area of the cells that fail, in km2 on the map (in EPSG:3031 up to 6 % less than on the
+        ground).
     worst, where, unit
         The value of the cell that fails most, the (x, y) of its centre, the northernmost, then the
         westernmost, of several, and the value's unit.
     corrected
-        Number of cells that fail no more in what :func:`correct` gives.
+        Number of failing cells that no longer fail after :func:`correct`.
     """
 
     check: str
@@ -86,7 +87,7 @@ class Finding:
 
     @property
     def share(self) -> float:
-        """Of the examined cells, those that fail; 0 to 1."""
+        """Share of the examined cells that fail, 0 to 1."""
         return self.cells / self.examined if self.examined else 0.0
 
     @property
@@ -97,7 +98,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What all checks found, and the limits that they went by.
+    """The findings of all checks, and their limits.
 
     ``report["thickness"]`` is the finding of a check.
     """
@@ -109,24 +110,25 @@ class Report:
         return {finding.check: finding for finding in self.findings}[check]
 
     def text(self) -> str:
-        """Give a table, one line a check."""
+        """Return a table, one line per check."""
         lines = [
             f"{'check':<9} {'cells':>11} {'of':>11} {'share':>8} {'km2':>11} {'worst':>13}"
             f" {'at x, y':>18} {'corrected':>11}"
         ]
-        for found in self.findings:
-            worst = "" if found.worst is None else f"{found.worst:,.2f} {found.unit}"
-            place = "" if found.where is None else place_text(found.where)
+        for finding in self.findings:
+            worst = "" if finding.worst is None else f"{finding.worst:,.2f} {finding.unit}"
+            place = "" if finding.where is None else place_text(finding.where)
             lines.append(
-                f"{found.check:<9} {found.cells:>11,} {found.examined:>11,} {found.share:>8.2%}"
-                f" {found.area:>11,.1f} {worst:>13} {place:>18} {found.corrected:>11,}"
-                if found.done
-                else f"{found.check:<9} not done: {found.why_not}"
+                f"{finding.check:<9} {finding.cells:>11,} {finding.examined:>11,}"
+                f" {finding.share:>8.2%}"
+                f" {finding.area:>11,.1f} {worst:>13} {place:>18} {finding.corrected:>11,}"
+                if finding.done
+                else f"{finding.check:<9} not done: {finding.why_not}"
             )
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what JSON and attributes hold; a value that is not finite is None."""
+        """Return the report for JSON and attributes; a value that is not finite is None."""
         findings = []
         for finding in self.findings:
             row = {**asdict(finding), "share": finding.share}

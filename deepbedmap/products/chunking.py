@@ -30,31 +30,25 @@ def product_name(dataset: xr.Dataset) -> str:
 
 
 def bed_of(dataset: xr.Dataset) -> xr.DataArray:
-    """The bed (y, x) of a product, in chunks; its CRS and the datum of its heights are sound."""
+    """Return the bed (y, x) of a product, in chunks, with a valid CRS and consistent datums."""
     if "bed" not in dataset or set(dataset["bed"].dims) != {"y", "x"}:
-        found = ", ".join(f"{name} {layer.dims}" for name, layer in dataset.items())
+        layers = ", ".join(f"{name} {layer.dims}" for name, layer in dataset.items())
         raise InvalidDataError(
             Fault(
                 product_name(dataset),
                 field="bed",
                 expected="a layer bed along y and x",
-                found=found or "no layer",
+                found=layers or "no layer",
             )
         )
     bed = dataset["bed"].transpose("y", "x")
-    rasters.bounds_of(bed)  # which says what is wrong with its axes
+    rasters.bounds_of(bed)  # raises if its axes are invalid
     rasters.require_crs(bed)
     for name in ("surface", "bed_members", "bed_mean"):
         if name in dataset:
-            label, datum = f"{product_name(dataset)}, {name}", stated_datum(dataset[name])
+            label, datum = f"{product_name(dataset)}, {name}", rasters.stated_datum(dataset[name])
             rasters.require_reference(label, None, datum, bed)
     return bed if bed.chunks else bed.chunk({"y": _CHUNK, "x": _CHUNK})
-
-
-def stated_datum(raster: xr.DataArray) -> str | None:
-    """Return the vertical datum that a raster states; None if missing or "unknown"."""
-    stated = raster.attrs.get("vertical_datum")
-    return None if stated in (None, "", "unknown") else str(stated)
 
 
 def in_chunks_of(layer: xr.DataArray, bed: xr.DataArray) -> da.Array:
@@ -64,15 +58,15 @@ def in_chunks_of(layer: xr.DataArray, bed: xr.DataArray) -> da.Array:
 
 
 def nonzero_cells(raster: xr.DataArray, bed: xr.DataArray, name: str) -> da.Array:
-    """Where a raster is nonzero; its cells must be the bed's."""
+    """Return where a raster is nonzero; its cells must be the bed's."""
     for axis in ("y", "x"):
         if axis not in raster.coords or not np.array_equal(raster[axis], bed[axis]):
-            raise WrongCallError(f"{name} must lie on the cells of the bed; {axis} differs")
+            raise WrongCallError(f"{name} must be on the cells of the bed; {axis} differs")
     return in_chunks_of(raster.fillna(0) != 0, bed)
 
 
 def cell_axes(bed: xr.DataArray) -> tuple[da.Array, da.Array]:
-    """Its x (1, columns) and y (rows, 1), in its chunks."""
+    """Return x (1, columns) and y (rows, 1) of a bed in metres, in its chunks."""
     rows, columns = bed.data.chunks
     x, y = (bed[axis].to_numpy().astype(np.float64) for axis in ("x", "y"))
     return (
@@ -88,7 +82,7 @@ def by_chunk(
     dtype: npt.DTypeLike,
     chunks: tuple[tuple[int, ...], ...] | None = None,
 ) -> da.Array:
-    """A function of each of the bed's chunks."""
+    """Apply a function to each of the bed's chunks."""
     meta = np.empty((0, 0), dtype)
     result: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
         function, *arrays, dtype=dtype, chunks=chunks or bed.chunks, meta=meta
@@ -103,7 +97,7 @@ def with_margin(
     margin: int,
     dtype: npt.DTypeLike,
 ) -> da.Array:
-    """A function of each of the bed's chunks and so many cells around it."""
+    """Apply a function to each of the bed's chunks with a margin of cells around it."""
     result: da.Array = da.map_overlap(  # type: ignore[no-untyped-call]
         function,
         array,
@@ -111,5 +105,5 @@ def with_margin(
         boundary="none",
         dtype=dtype,
         meta=np.empty((0, 0), dtype),
-    ).rechunk(bed.chunks)  # which chunks narrower than the margin are not in
+    ).rechunk(bed.chunks)  # dask merges chunks narrower than the margin
     return result

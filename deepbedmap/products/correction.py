@@ -32,24 +32,26 @@ def correct(
     rock: xr.DataArray | None = None,
     limits: Limits | None = None,
 ) -> tuple[xr.Dataset, Report]:
-    """Mend the cells of a product that fail a check whose policy is ``"correct"``.
+    """Correct the cells of a product that fail a check whose policy is ``"correct"``.
 
-    Parameters, errors and the report are those of :func:`check`, which reads every cell once before
-    this returns.
+    Parameters, errors and the report are the same as for :func:`check`, which reads every cell once
+    before this returns.
 
     Returns
     -------
     xarray.Dataset
-        The product, lazily: ``bed`` corrected; ``thickness``, where there is one, anew in these
+        The product, lazily: ``bed`` corrected; ``thickness``, if there is one, recomputed in these
         cells (:func:`deepbedmap.products.thickness_of`); ``source`` with the values of
-        :data:`deepbedmap.products.SOURCE`. Every member of an ensemble is corrected by itself, and
-        mean and spread are those of the corrected members.
+        :data:`deepbedmap.products.SOURCE`. Every member of an ensemble is corrected separately, and
+        mean and spread are recomputed from the corrected members.
     Report
-        Of ``bed`` alone. Cells that fail still are ``left``: grounded ice whose surface is below
+        Report on ``bed`` only. Cells that still fail are ``left``: grounded ice whose surface is
+        below
         the sea floats whatever its bed.
 
     Examples
     --------
+    >>> import rioxarray
     >>> axes = {"y": [375, 125], "x": [125, 375]}
     >>> bed = xr.DataArray([[-900.0, 40.0], [-300.0, np.nan]], axes).rio.write_crs("EPSG:3031")
     >>> corrected, report = correct(xr.Dataset({"bed": bed, "surface": xr.zeros_like(bed)}))
@@ -57,34 +59,36 @@ def correct(
     ([[-900.0, 0.0], [-300.0, nan]], 1)
     """
     limits = limits or Limits()
-    report, layers, mending = examine(dataset, policies, geoid, rock, limits, correcting=True)
+    report, layers, corrections = examine(dataset, policies, geoid, rock, limits, correcting=True)
     bed = bed_of(dataset)
-    mend = partial(_mend, names=tuple(layers), mending=mending, limits=limits)
+    correction = partial(_correct, names=tuple(layers), corrections=corrections, limits=limits)
 
-    def mended(cells: da.Array) -> da.Array:
-        given = (layers | {"bed": cells}).values()
-        return by_chunk(partial(mend, layer="bed"), bed, *given, dtype=bed.dtype)
+    def corrected(cells: da.Array) -> da.Array:
+        values = (layers | {"bed": cells}).values()
+        return by_chunk(partial(correction, layer="bed"), bed, *values, dtype=bed.dtype)
 
-    flags = by_chunk(partial(mend, layer="source"), bed, *layers.values(), dtype=np.uint8)
+    flags = by_chunk(partial(correction, layer="source"), bed, *layers.values(), dtype=np.uint8)
     source = da.where(flags > 0, flags, source_of(dataset, bed))
-    source = da.where(da.isnan(mended(bed.data)), np.uint8(SOURCE["none"]), source)
-    return with_new_bed(dataset, mended, source, flags > 0), report
+    source = da.where(da.isnan(corrected(bed.data)), np.uint8(SOURCE["none"]), source)
+    return with_new_bed(dataset, corrected, source, flags > 0), report
 
 
-def _mend(
+def _correct(
     *values: Array,
     names: tuple[str, ...],
-    mending: tuple[str, ...],
+    corrections: tuple[str, ...],
     limits: Limits,
     layer: Literal["bed", "source"],
 ) -> Array:
-    bed, source = correct_chunk(layers_in_float64(names, values), mending, limits, values[0].dtype)
-    mended: Array = bed.astype(values[0].dtype) if layer == "bed" else source
-    return mended
+    bed, source = correct_chunk(
+        layers_in_float64(names, values), corrections, limits, values[0].dtype
+    )
+    corrected: Array = bed.astype(values[0].dtype) if layer == "bed" else source
+    return corrected
 
 
 def source_of(dataset: xr.Dataset, bed: xr.DataArray) -> da.Array:
-    """How the bed came about so far: by the network where nothing is said."""
+    """Return how the bed came about so far: by the network unless the product states it."""
     if "source" in dataset:
         return in_chunks_of(dataset["source"], bed)
     absent = da.isnan(bed.data)
@@ -93,7 +97,7 @@ def source_of(dataset: xr.Dataset, bed: xr.DataArray) -> da.Array:
 
 
 def source_layer(dataset: xr.Dataset, bed: xr.DataArray, source: da.Array) -> xr.DataArray:
-    """The layer ``source`` with the flags that it may have."""
+    """Return the layer ``source`` with its possible flags."""
     layer = xr.DataArray(source, bed.coords, ("y", "x")).astype(np.uint8)
     layer.attrs = {
         "long_name": "how the bed elevation came about",
@@ -110,9 +114,9 @@ def with_new_bed(
     source: da.Array,
     changed: da.Array,
 ) -> xr.Dataset:
-    """The product with another bed and other members, and what follows from them.
+    """Return the product with another bed and members, and layers that follow from them.
 
-    ``changed`` says where the bed is another, so that thickness is too.
+    ``changed`` states where the bed is new, and thickness is recomputed.
     """
     bed = bed_of(dataset)
     layers = {"bed": bed.copy(data=remake(bed.data)), "source": source_layer(dataset, bed, source)}
@@ -120,8 +124,8 @@ def with_new_bed(
         chunks = dict(bed.chunksizes)
         surface, thickness = (dataset[name].chunk(chunks) for name in ("surface", "thickness"))
         mask = dataset["mask"].chunk(chunks) if "mask" in dataset else None
-        anew = thickness_of(layers["bed"], surface, mask, thickness)
-        layers["thickness"] = thickness.where(~bed.copy(data=changed), anew)
+        updated = thickness_of(layers["bed"], surface, mask, thickness)
+        layers["thickness"] = thickness.where(~bed.copy(data=changed), updated)
     if "bed_members" in dataset:
         members = dataset["bed_members"].transpose("realization", "y", "x")
         remade = [remake(in_chunks_of(member, bed)) for member in members]

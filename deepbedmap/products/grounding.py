@@ -22,7 +22,6 @@ from deepbedmap.products.chunking import (
     by_chunk,
     cell_axes,
     nonzero_cells,
-    stated_datum,
     with_margin,
 )
 from deepbedmap.products.correction import source_layer, source_of, with_new_bed
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def cut_at_grounding_line(dataset: xr.Dataset, outline: Outline) -> xr.Dataset:
-    """Keep the bed on grounded ice alone.
+    """Keep the bed only on grounded ice.
 
     Parameters
     ----------
@@ -63,7 +62,7 @@ def cut_at_grounding_line(dataset: xr.Dataset, outline: Outline) -> xr.Dataset:
     MissingDataError
         There is no such file.
     ValueError
-        The outline is a raster of other cells.
+        The outline is a raster on other cells.
     """
     bed = bed_of(dataset)
     grounded = xr.DataArray(_grounded(outline, bed), bed.coords, bed.dims)
@@ -82,7 +81,7 @@ def blend(
     outline: Outline,
     width: float,
 ) -> xr.Dataset:
-    """Lead a bed over into a given bathymetry, across the grounding line.
+    """Blend a bed into bathymetry across the grounding line.
 
     Parameters
     ----------
@@ -92,28 +91,28 @@ def blend(
         Bed elevation (y, x), metres, in the product's CRS and on its vertical datum; interpolated
         bilinearly.
     outline
-        Of the grounded ice, as :func:`cut_at_grounding_line` takes it.
+        Outline of the grounded ice, as :func:`cut_at_grounding_line` takes it.
     width
         Metres on each side of the grounding line, across which the share of the bathymetry falls
-        from 1 at sea to 0 on land as half a wave of a cosine; 0.5 at the line itself. The distance
-        of a cell is that of its centre to the edges of the nearest cell on the other side.
+        from 1 at sea to 0 on land as half a wave of a cosine; 0.5 at the line itself. Distance is
+        from the centre of a cell to the edge of the nearest cell on the other side.
 
     Returns
     -------
     xarray.Dataset
-        The product, lazily: ``bed``; ``thickness``, where there is one, anew from it on grounded
-        ice; ``source``, which tells ``bathymetry`` from ``blend``. Where the bathymetry has no
-        value the bed stays; where the bed has none the bathymetry takes its place, but on land
-        beyond the width. Of an ensemble every member goes over too, and mean and spread are those
-        of the members then.
+        The product, lazily: ``bed``; ``thickness``, if there is one, recomputed from it on
+        grounded ice; ``source``, which separates ``bathymetry`` from ``blend``. Where the
+        bathymetry has no value the bed is unchanged; where the bed has none, bathymetry replaces
+        it, except on land beyond the width. Every member of an ensemble is blended too, and mean
+        and spread are recomputed from the members.
 
     Raises
     ------
     InvalidDataError, MissingDataError
-        As :func:`cut_at_grounding_line`; or bed and bathymetry differ in CRS or vertical datum,
-        only one states its datum, or the bathymetry lies elsewhere.
+        As for :func:`cut_at_grounding_line`; or bed and bathymetry differ in CRS or vertical datum,
+        only one states its datum, or the bathymetry does not overlap the bed.
     ValueError
-        The width is negative, or the outline a raster of other cells.
+        The width is negative, or the outline is a raster on other cells.
     """
     if not width >= 0:
         raise WrongCallError(f"width {width} must not be negative")
@@ -121,39 +120,39 @@ def blend(
     _require_same_heights(bed, bathymetry)
     cell = rasters.resolution_of(bed)
     reach = max(width, cell / 2)
-    given = placed(bathymetry, bed).data
+    depths = placed(bathymetry, bed).data
     # Where a cell of the other side is within reach, the margin of a chunk holds it.
     margin = math.ceil(reach / cell) + 1
     distance = partial(_inland_distance, cell=cell, reach=reach)
     inland = with_margin(distance, bed, _grounded(outline, bed), margin, dtype=np.float64)
     profile = 0.5 + 0.5 * da.cos(np.pi * (inland + reach) / (2 * reach))
-    profile = da.where(da.isnan(given), 0.0, profile)
+    profile = da.where(da.isnan(depths), 0.0, profile)
 
-    def share_beside(cells: da.Array) -> da.Array:
+    def bathymetry_share(cells: da.Array) -> da.Array:
         share: da.Array = da.where(da.isnan(cells) & (profile > 0), 1.0, profile)
         return share
 
     def blend_into(cells: da.Array) -> da.Array:
-        share = share_beside(cells)
-        mixed = da.where(share == 1, given, share * given + (1 - share) * cells)
+        share = bathymetry_share(cells)
+        mixed = da.where(share == 1, depths, share * depths + (1 - share) * cells)
         blended: da.Array = da.where(share == 0, cells, mixed).astype(bed.dtype)
         return blended
 
-    share = share_beside(bed.data)
-    given_here = da.where(share == 1, SOURCE["bathymetry"], SOURCE["blend"])
-    source = da.where(share == 0, source_of(dataset, bed), given_here)
+    share = bathymetry_share(bed.data)
+    bathymetry_or_blend = da.where(share == 1, SOURCE["bathymetry"], SOURCE["blend"])
+    source = da.where(share == 0, source_of(dataset, bed), bathymetry_or_blend)
     return with_new_bed(dataset, blend_into, source, share > 0)
 
 
 def _require_same_heights(bed: xr.DataArray, bathymetry: xr.DataArray) -> None:
     rasters.require_same_reference(bed, bathymetry)
     for unknown, known in ((bed, bathymetry), (bathymetry, bed)):
-        if stated_datum(unknown) is None and stated_datum(known) is not None:
+        if rasters.stated_datum(unknown) is None and rasters.stated_datum(known) is not None:
             raise InvalidDataError(
                 Fault(
                     rasters.name_of(unknown),
                     field="vertical_datum",
-                    expected=f"{stated_datum(known)} as in {rasters.name_of(known)}",
+                    expected=f"{rasters.stated_datum(known)} as in {rasters.name_of(known)}",
                     found="unknown",
                     remedy="state it, or convert it: `deepbedmap convert`",
                 )
@@ -161,7 +160,7 @@ def _require_same_heights(bed: xr.DataArray, bathymetry: xr.DataArray) -> None:
 
 
 def _grounded(outline: Outline, bed: xr.DataArray) -> da.Array:
-    """Whether the centre of each cell is on grounded ice."""
+    """Return whether the centre of each cell (y, x) is on grounded ice."""
     if isinstance(outline, xr.DataArray):
         return nonzero_cells(outline, bed, "outline")
     from deepbedmap import tiles
@@ -173,7 +172,7 @@ def _grounded(outline: Outline, bed: xr.DataArray) -> da.Array:
 
 
 def _inside(ice: shapely.MultiPolygon, x: Array, y: Array, cell: float) -> npt.NDArray[np.bool_]:
-    """Whether the centre of each cell is in a polygon."""
+    """Return whether the centre of each cell (y, x) is in a polygon."""
     import rasterio.features
     import rasterio.transform
     import shapely
@@ -181,9 +180,9 @@ def _inside(ice: shapely.MultiPolygon, x: Array, y: Array, cell: float) -> npt.N
     columns, rows = x[0], y[:, 0]
     west, east = columns.min() - cell / 2, columns.max() + cell / 2
     south, north = rows.min() - cell / 2, rows.max() + cell / 2
-    # All the continent's corners would take longer than the cells; the cuts lie outside of these.
-    near_by = shapely.clip_by_rect(ice, west - cell, south - cell, east + cell, north + cell)
-    parts = [part for part in shapely.get_parts(near_by) if part.geom_type == "Polygon"]
+    # All vertices of the continent would take longer than the cells; the cuts are outside these.
+    nearby = shapely.clip_by_rect(ice, west - cell, south - cell, east + cell, north + cell)
+    parts = [part for part in shapely.get_parts(nearby) if part.geom_type == "Polygon"]
     inside = np.zeros((rows.size, columns.size), np.uint8)
     if parts:
         transform = rasterio.transform.from_origin(west, north, cell, cell)
@@ -196,7 +195,7 @@ def _inside(ice: shapely.MultiPolygon, x: Array, y: Array, cell: float) -> npt.N
 def _inland_distance(
     grounded: npt.NDArray[np.bool_], cell: float, reach: float
 ) -> npt.NDArray[np.float64]:
-    """Metres to the nearest cell of the other side, positive on land, as far as a reach."""
+    """Return metres to the nearest cell on the other side, positive on land, clipped at a reach."""
     with required_extra("model"):
         from scipy import ndimage
 

@@ -1,7 +1,7 @@
-"""The physics that a product is held to: flotation, thickness, range and others.
+"""The physical rules of a product: flotation, thickness, range and others.
 
-A rule measures each cell, says by how much it exceeds the limits, and, where it can, gives
-the bed that would satisfy it. Bed, surface, thickness and geoid are in metres.
+A rule measures each cell, returns by how much it exceeds the limits and, if possible, the bed
+that would satisfy it. Bed, surface, thickness and geoid are in metres.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _Layers = Mapping[str, Array]
 
 
 class Rule(NamedTuple):
-    """A check: what it needs, measures and expects, and what it puts in the place of what fails.
+    """A check: its inputs, measure and expectation, and its correction of cells that fail.
 
-    ``measure`` gives the value, and by how much that is beyond what is allowed: NaN where the check
-    has nothing to say.
+    ``measure`` returns the value, and its excess over the limit: NaN where the check does not
+    apply.
     """
 
     expected: str
     remedy: str
     needs: tuple[str, ...]
     measure: Callable[[_Layers, Limits], tuple[Array, Array]]
-    mend: Callable[[_Layers, Limits], Array] | None = None
+    correct: Callable[[_Layers, Limits], Array] | None = None
     source: str = "none"
     unit: str = "m"
 
@@ -61,7 +61,7 @@ def _height_above_flotation(layers: _Layers, limits: Limits) -> tuple[Array, Arr
 
 
 def _flotation_depth(layers: _Layers, limits: Limits) -> Array:
-    """The bed on which ice just floats; as it is where that would leave too little of the ice."""
+    """Return the bed at which ice just floats; unchanged where too little ice would be left."""
     sea = layers.get("geoid", 0)
     buoyancy = limits.ice_density / (limits.water_density - limits.ice_density)
     depth = sea - (layers["surface"] - sea) * buoyancy
@@ -85,7 +85,7 @@ def _thickness(layers: _Layers, limits: Limits) -> tuple[Array, Array]:
 
 
 def _ceiling(layers: _Layers, limits: Limits) -> Array:
-    """The highest bed that leaves grounded ice its least thickness, and other cells any."""
+    """Return the highest bed: below the surface by the least thickness on grounded ice."""
     return layers["surface"] - np.where(layers.get("grounded", True), limits.least_thickness, 0)
 
 
@@ -98,18 +98,18 @@ def _gaps(layers: _Layers, _limits: Limits) -> tuple[Array, Array]:
     return np.full(gaps.shape, np.nan), np.where(gaps, 1.0, -1.0)
 
 
-# In the order of their corrections: what is raised to touch the ice must not pierce its surface.
+# In the order of the corrections: a bed raised to touch the ice must not pierce its surface.
 RULES = {
     "range": Rule(
         "a plausible height",
-        "mend the bed, or take its value away by correcting",
+        "correct the bed, or remove its value with the policy correct",
         (),
         _range,
         lambda layers, _limits: np.full_like(layers["bed"], np.nan),
     ),
     "rock": Rule(
         "the bed at the surface on rock",
-        "mend the bed, or put it at the surface by correcting",
+        "correct the bed, or put it at the surface with the policy correct",
         ("surface", "rock"),
         _step_on_rock,
         lambda layers, _limits: layers["surface"],
@@ -117,7 +117,7 @@ RULES = {
     ),
     "flotation": Rule(
         "grounded ice too thick to float",
-        "mend bed or mask, or raise the bed by correcting",
+        "correct bed or mask, or raise the bed with the policy correct",
         ("surface", "grounded", "sea level"),
         _height_above_flotation,
         _flotation_depth,
@@ -125,7 +125,7 @@ RULES = {
     ),
     "floating": Rule(
         "no bed above the draft of floating ice",
-        "mend bed or mask, or lower the bed by correcting",
+        "correct bed or mask, or lower the bed with the policy correct",
         ("surface", "thickness", "floating"),
         _water_column,
         _draft,
@@ -133,7 +133,7 @@ RULES = {
     ),
     "thickness": Rule(
         "no bed above the surface, grounded ice of its least thickness",
-        "mend bed or surface, or lower the bed by correcting",
+        "correct bed or surface, or lower the bed with the policy correct",
         ("surface",),
         _thickness,
         _ceiling,
@@ -141,7 +141,7 @@ RULES = {
     ),
     "slope": Rule(
         "no jumps",
-        "look at the inputs there, or allow steeper slopes",
+        "check the inputs there, or allow steeper slopes",
         (),
         _slope,
         unit="m/m",
@@ -152,13 +152,13 @@ CHECKS = ("datum", *RULES)
 """Names of the checks."""
 
 
-def policies_of(given: Mapping[str, Policy] | Policy | None) -> dict[str, Policy]:
-    """Give the policy of every check but that of the datum, which always refuses.
+def policies_of(requested: Mapping[str, Policy] | Policy | None) -> dict[str, Policy]:
+    """Return the policy of every check except datum, which always refuses.
 
     Parameters
     ----------
-    given
-        As :func:`check` takes it.
+    requested
+        Policies by check, or one for all, as for :func:`check`.
 
     Raises
     ------
@@ -166,29 +166,33 @@ def policies_of(given: Mapping[str, Policy] | Policy | None) -> dict[str, Policy
         There is no such check or policy, or the check cannot be corrected.
     """
     able: dict[str, list[Policy]] = {
-        name: ["report", "correct", "refuse"] if test.mend else ["report", "refuse"]
+        name: ["report", "correct", "refuse"] if test.correct else ["report", "refuse"]
         for name, test in RULES.items()
     }
     chosen: dict[str, Policy] = dict.fromkeys(able, "report")
-    if given is None:
+    if requested is None:
         return chosen
-    if isinstance(given, str):
-        if given not in get_args(Policy):
-            raise WrongCallError(f"policy {given!r} is none of {', '.join(get_args(Policy))}")
-        return {name: given if given in able[name] else "report" for name in able}
+    if isinstance(requested, str):
+        if requested not in get_args(Policy):
+            raise WrongCallError(
+                f"policy: expected one of {', '.join(get_args(Policy))}, found {requested!r}"
+            )
+        return {name: requested if requested in able[name] else "report" for name in able}
     able["datum"] = ["refuse"]
-    for name, policy in given.items():
+    for name, policy in requested.items():
         if name not in able:
             hint = did_you_mean(str(name), CHECKS)
             text = f"{name!r} is no check: they are {', '.join(CHECKS)}"
             raise WrongCallError(f"{text}; {hint}" if hint else text)
         if policy not in able[name]:
-            raise WrongCallError(f"{name}: policy {policy!r} is none of {', '.join(able[name])}")
-    return chosen | dict(given)
+            raise WrongCallError(
+                f"{name}: expected one of {', '.join(able[name])}, found {policy!r}"
+            )
+    return chosen | dict(requested)
 
 
 def layers_in_float64(names: Sequence[str], values: Sequence[Array]) -> dict[str, Array]:
-    """Layers by name, heights in float64."""
+    """Return layers by name, heights in float64."""
     return {
         name: layer if layer.dtype == bool else layer.astype(np.float64)
         for name, layer in zip(names, values, strict=True)
@@ -196,16 +200,18 @@ def layers_in_float64(names: Sequence[str], values: Sequence[Array]) -> dict[str
 
 
 def correct_chunk(
-    layers: _Layers, mending: Sequence[str], limits: Limits, dtype: npt.DTypeLike
+    layers: _Layers, corrections: Sequence[str], limits: Limits, dtype: npt.DTypeLike
 ) -> tuple[Array, npt.NDArray[np.uint8]]:
-    """The bed corrected, to what a type holds, and how: 0 where it is as it was."""
+    """Return the corrected bed, rounded to a type, and its source: 0 where unchanged."""
     bed = layers["bed"]
     source = np.zeros(bed.shape, np.uint8)
-    for name in mending:
+    for name in corrections:
         test, now = RULES[name], {**layers, "bed": bed}
         wrong = test.measure(now, limits)[1] > 0
-        if test.mend is not None and wrong.any():
-            mended = np.where(wrong, test.mend(now, limits), bed).astype(dtype).astype(np.float64)
-            source[wrong & (mended != bed)] = SOURCE[test.source]
-            bed = mended
+        if test.correct is not None and wrong.any():
+            corrected = (
+                np.where(wrong, test.correct(now, limits), bed).astype(dtype).astype(np.float64)
+            )
+            source[wrong & (corrected != bed)] = SOURCE[test.source]
+            bed = corrected
     return bed, source

@@ -1,4 +1,4 @@
-"""Write a product as COG, CF NetCDF or Zarr, chunk by chunk, and open it again."""
+"""Write a product as COG, CF NetCDF or Zarr, chunk by chunk, and open it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from deepbedmap import files, rasters
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError, WrongCallError
 from deepbedmap.extras import required_extra
 from deepbedmap.products import assembling
+from deepbedmap.rasters.writing import ZARR_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-ZARR_FORMAT: Literal[3] = 3
-_CHUNK = 512  # of a chunk of NetCDF, and of a tile of a GeoTIFF
+_CHUNK = 512  # cells per side of a chunk of NetCDF, and of a tile of a GeoTIFF
 _COMPRESSION = 4
 Progress = Callable[[int, int], None]
 
@@ -45,29 +45,29 @@ def write(
     Parameters
     ----------
     dataset
-        As of :func:`assemble`.
+        The product, as returned by :func:`assemble`.
     path
-        Its suffix chooses: ``.tif`` for a Cloud Optimized GeoTIFF of one layer, as
+        The suffix chooses the format: ``.tif`` for a Cloud Optimized GeoTIFF of one layer, as
         :func:`deepbedmap.rasters.write_cog` writes it; ``.nc`` for NetCDF-4 that follows CF, or
-        ``.zarr`` (format 3, not consolidated) for all layers. What is there is replaced.
+        ``.zarr`` (format 3, not consolidated) for all layers. An existing file is replaced.
     layer
-        Of a GeoTIFF: ``"bed"`` by default.
+        Layer of a GeoTIFF: ``"bed"`` by default.
     dtype
-        Of a GeoTIFF: see there.
+        Type of a GeoTIFF: see :func:`deepbedmap.rasters.write_cog`.
     progress
-        Told how many pieces of how many are written.
+        Called with the number of written pieces and the number of all pieces.
 
     Raises
     ------
     InvalidDataError
         The folder is full or cannot be written; a value does not fit the type.
     ValueError
-        Another suffix; a layer or a type for other files than GeoTIFF; no such layer.
+        Another suffix; a layer or a type for a file other than GeoTIFF; no such layer.
 
     Notes
     -----
-    What is computed at once is a window of 1024 x 1024 cells of all layers, more only where the
-    bed's chunks are larger; everything is computed in this process, by dask's threads.
+    A window of 1024 x 1024 cells of all layers is computed at once, more only if the bed's chunks
+    are larger; everything is computed in this process, by dask's threads.
     """
     path = Path(path)
     if path.suffix == ".tif":
@@ -76,7 +76,7 @@ def write(
             names = [str(n) for n in dataset.data_vars if dataset[n].dims == ("y", "x")]
             raise WrongCallError(f"layer: expected one of {', '.join(names)}, found {name!r}")
         raster = dataset[name].assign_attrs(
-            {key: dataset.attrs[key] for key in _TOLD if key in dataset.attrs}
+            {key: dataset.attrs[key] for key in _GLOBAL_ATTRIBUTES if key in dataset.attrs}
         )
         raster.attrs.pop("ancillary_variables", None)
         return rasters.write_cog(raster, path, dtype=dtype, progress=progress)
@@ -100,7 +100,15 @@ def write(
     return path
 
 
-_TOLD = ("Conventions", "title", "summary", "institution", "history", "references", "provenance")
+_GLOBAL_ATTRIBUTES = (
+    "Conventions",
+    "title",
+    "summary",
+    "institution",
+    "history",
+    "references",
+    "provenance",
+)
 
 
 def open_product(path: str | os.PathLike[str]) -> xr.Dataset:
@@ -109,12 +117,12 @@ def open_product(path: str | os.PathLike[str]) -> xr.Dataset:
     Parameters
     ----------
     path
-        Of a ``.nc`` or ``.zarr`` that :func:`write`, or ``deepbedmap predict``, wrote.
+        A ``.nc`` or ``.zarr`` that :func:`write`, or ``deepbedmap predict``, wrote.
 
     Returns
     -------
     xarray.Dataset
-        As of :func:`assemble`, in the chunks of the file.
+        The layers of :func:`assemble`, in the chunks of the file.
 
     Raises
     ------
@@ -137,9 +145,9 @@ def open_product(path: str | os.PathLike[str]) -> xr.Dataset:
         else:
             dataset = xr.open_dataset(path, engine="h5netcdf", chunks={}, decode_coords="all")
     except (OSError, ValueError, KeyError) as error:
-        raise InvalidDataError(_no_product(path, f"what cannot be read ({error})")) from error
+        raise InvalidDataError(_no_product(path, f"an unreadable file ({error})")) from error
     if "bed" not in dataset:
-        raise InvalidDataError(_no_product(path, "one without a layer bed"))
+        raise InvalidDataError(_no_product(path, "a file without a layer bed"))
     opened: xr.Dataset = dataset
     return opened
 
@@ -147,7 +155,7 @@ def open_product(path: str | os.PathLike[str]) -> xr.Dataset:
 def _no_product(path: Path, found: str) -> Fault:
     return Fault(
         str(path),
-        expected="a product of .nc or .zarr, as `deepbedmap predict` writes it",
+        expected="a .nc or .zarr product written by `deepbedmap predict`",
         found=found,
         remedy="make it again, or open another",
     )
@@ -160,7 +168,7 @@ def _is_raster(variable: xr.DataArray) -> bool:
 def _windows(
     dataset: xr.Dataset, progress: Progress | None
 ) -> Iterator[tuple[dict[str, slice], dict[str, npt.NDArray[Any]]]]:
-    """Windows of a product, whole chunks of its bed, and the values of all layers in each."""
+    """Yield windows of a product, whole chunks of its bed, and the values of all layers in each."""
     layers = {str(name): layer for name, layer in dataset.data_vars.items() if _is_raster(layer)}
     first = next(iter(layers.values()))
     steps = [
@@ -196,7 +204,7 @@ def _write_zarr(dataset: xr.Dataset, path: Path, progress: Progress | None) -> N
         path,
         mode="w",
         compute=False,
-        safe_chunks=False,  # dask's chunks do not matter: what is written are whole ones of Zarr
+        safe_chunks=False,  # dask's chunks do not matter: whole chunks of Zarr are written
         zarr_format=ZARR_FORMAT,
         consolidated=False,
     )
@@ -242,7 +250,7 @@ def _write_netcdf(dataset: xr.Dataset, path: Path, progress: Progress | None) ->
 def _parts(
     window: dict[str, slice], shape: tuple[int, ...]
 ) -> Iterator[tuple[tuple[slice | int, ...], tuple[int, ...]]]:
-    """Chunks of a window: which of its cells, and at which cell of the file they begin."""
+    """Yield the chunks of a window: their cells in it, and their first cell in the file."""
     for number in np.ndindex(shape[:-2]):
         for row in range(0, shape[-2], _CHUNK):
             for column in range(0, shape[-1], _CHUNK):
@@ -257,7 +265,7 @@ def _parts(
 def _packed(
     cells: npt.NDArray[Any], shape: tuple[int, ...], fill: float | np.generic
 ) -> bytes | None:
-    """A chunk as HDF5's filters shuffle and gzip leave it; None where it is empty."""
+    """Return a chunk shuffled and compressed as by HDF5's filters; None if it is empty."""
     whole = np.full(shape, fill, cells.dtype)
     if np.array_equal(cells, whole[tuple(map(slice, cells.shape))], equal_nan=True):
         return None
@@ -267,7 +275,7 @@ def _packed(
 
 
 def _described(dataset: xr.Dataset) -> xr.Dataset:
-    """The product as its file describes it: without what other files said of its encoding."""
+    """Return the product as its file describes it, without the encoding of other files."""
     template = dataset.drop_encoding()
     for layer in template.data_vars.values():
         layer.encoding["grid_mapping"] = "spatial_ref"

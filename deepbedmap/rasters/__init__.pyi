@@ -1,6 +1,5 @@
 from .datums import convert_datum as convert_datum
 from .geoids import Geoids as Geoids
-from .lattice import Bounds as Bounds
 from .lattice import band_count as band_count
 from .lattice import block_of as block_of
 from .lattice import bounds_of as bounds_of
@@ -17,6 +16,7 @@ from .reference import require_filler as require_filler
 from .reference import require_reference as require_reference
 from .reference import require_same_reference as require_same_reference
 from .reference import same_crs as same_crs
+from .reference import stated_datum as stated_datum
 from .resampling import write_resampled as write_resampled
 from .sampling import Lattice as Lattice
 from .sampling import Method as Method
@@ -30,7 +30,6 @@ from .writing import write_netcdf as write_netcdf
 
 __all__ = [
     "VERTICAL_DATUMS",
-    "Bounds",
     "Geoids",
     "Lattice",
     "Method",
@@ -53,6 +52,7 @@ __all__ = [
     "resolution_of",
     "same_crs",
     "sample",
+    "stated_datum",
     "velocity_components",
     "write_cog",
     "write_geotiff",

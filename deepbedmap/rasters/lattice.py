@@ -14,7 +14,8 @@ from deepbedmap.errors import Fault, InvalidDataError
 if TYPE_CHECKING:
     import xarray as xr
 
-Bounds = tuple[float, float, float, float]
+    from deepbedmap.places import Bounds
+
 GDAL_CACHE = 128 * 2**20  # bytes of GDAL's cache of blocks, which by default is 5 % of memory
 
 

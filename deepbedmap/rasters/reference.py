@@ -18,6 +18,7 @@ from deepbedmap.rasters.lattice import band_count, name_of
 if TYPE_CHECKING:
     from typing import Any
 
+    import pandas as pd
     import xarray as xr
 
 # Vertical datums of heights; all but the first are geoids.
@@ -119,7 +120,7 @@ def require_reference(name: str, crs: Any, datum: str | None, like: xr.DataArray
                 remedy="reproject one of the two",
             )
         )
-    datums = known_value(like.attrs.get("vertical_datum")), known_value(datum)
+    datums = stated_datum(like), known_value(datum)
     if None not in datums and datums[0] != datums[1]:
         raise InvalidDataError(
             Fault(
@@ -130,6 +131,11 @@ def require_reference(name: str, crs: Any, datum: str | None, like: xr.DataArray
                 remedy="convert one of the two: `deepbedmap convert`, rasters.convert_datum",
             )
         )
+
+
+def stated_datum(data: xr.DataArray | pd.DataFrame) -> str | None:
+    """Return the vertical datum that a raster or picks state; None if missing or "unknown"."""
+    return known_value(data.attrs.get("vertical_datum"))
 
 
 def known_value(value: Any) -> str | None:

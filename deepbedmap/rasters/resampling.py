@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
     from deepbedmap.rasters.sampling import Lattice, Method, Reader
 
 _TILE = 256  # cells along a side of a tile of the file that is written

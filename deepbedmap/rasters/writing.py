@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+ZARR_FORMAT: Literal[3] = 3
+"""Format of every Zarr store that this package writes."""
+
 _COG_TILE = 512  # cells along a side of a tile of a Cloud Optimized GeoTIFF
 _PIECE = 1024  # least number of cells along a side of the pieces that write_cog computes
 _INT16_NODATA = -32_768

@@ -1,6 +1,5 @@
 from .attribution import Attribution as Attribution
 from .attribution import attribute as attribute
-from .attribution import sources_of as sources_of
 from .citation import STYLES as STYLES
 from .citation import Style as Style
 from .citation import cite as cite
@@ -41,5 +40,4 @@ __all__ = [
     "load",
     "search",
     "show",
-    "sources_of",
 ]

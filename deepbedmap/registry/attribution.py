@@ -87,22 +87,6 @@ def attribute(what: str | os.PathLike[str], registry: Registry) -> Attribution:
     )
 
 
-def sources_of(path: str | os.PathLike[str], registry: Registry) -> list[str]:
-    """Return the citekeys of all datasets from which a file was made, each once.
-
-    The parameters and errors are the same as for :func:`attribute`, with one more error.
-
-    Raises
-    ------
-    InvalidDataError
-        A source belongs to no dataset, so that the citation would silently omit it.
-    """
-    attribution = attribute(path, registry)
-    if attribution.faults:
-        raise InvalidDataError(*attribution.faults)
-    return list(attribution.citekeys)
-
-
 class _Files:
     """The files of a registry, by checksum and by name."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepbedmap import repository, schemas
 from deepbedmap.errors import InvalidDataError
-from deepbedmap.files import digest
+from deepbedmap.files.checksums import sha256_of
 from deepbedmap.registry.entries import each_file, list_or_empty
 from deepbedmap.registry.faults import inconsistencies
 from deepbedmap.registry.listing import Registry
@@ -26,8 +27,9 @@ CHECKSUMS = "catalog/registry.sha256"
 def load(path: str | Path | None = None) -> Registry:
     """Read a registry and check it.
 
-    The one that comes with the package was checked when its catalogs were built, and is not checked
-    again while its bytes are the same.
+    A registry is read once, and again when its file has changed. The one that comes with the
+    package was checked when its catalogs were built, and is not checked again while its bytes are
+    the same.
 
     Parameters
     ----------
@@ -54,6 +56,16 @@ def load(path: str | Path | None = None) -> Registry:
     path = repository.root() if path is None else Path(path)
     if path.is_dir():
         path = path / "data_list.yml"
+    if not path.is_file():
+        return _load(path)  # which raises an error that says what to do
+    status = path.stat()
+    version = status.st_ino, status.st_size, status.st_mtime_ns
+    return _load(path, path.absolute(), version, repository.root())
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, *_version: object) -> Registry:
+    """Read a registry; the other arguments tell versions of the file at the path apart."""
     document = _document(path) if _was_checked(path) else check(path)
     return Registry(path, [_dataset(entry) for entry in document.content["datasets"]])
 
@@ -76,12 +88,16 @@ def check(path: Path) -> schemas.Document:
 def checksums(path: Path) -> str:
     """Return the checksums of a registry and its schema, in the form that ``sha256sum`` reads.
 
-    ``deepbedmap catalog build`` writes them to :data:`CHECKSUMS`, once the registry is checked.
+    They are those of the text with line feeds and without a byte-order mark, so that a checkout on
+    Windows has the same. ``deepbedmap catalog build`` writes them to :data:`CHECKSUMS`, once the
+    registry is checked.
     """
     schema = repository.root() / "validation" / "registry.schema.json"
-    return (
-        f"{digest(path).sha256}  {path.name}\n{digest(schema).sha256}  validation/{schema.name}\n"
-    )
+    texts = {
+        name: schemas.read_text(file).replace("\r\n", "\n")
+        for name, file in ((path.name, path), (f"validation/{schema.name}", schema))
+    }
+    return "".join(f"{sha256_of(text.encode())}  {name}\n" for name, text in texts.items())
 
 
 def _was_checked(path: Path) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deepbedmap.places import Bounds
+
 ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 LOGIN = "urs.earthdata.nasa.gov"
@@ -166,7 +168,7 @@ class Dataset:
     publisher: str | None
     folder: str
     location: str | None
-    bounds: tuple[float, float, float, float] | None
+    bounds: Bounds | None
     resolution: float | None
     survey_type: str | None
     epoch: tuple[int, int] | None

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from deepbedmap.evaluation.common_datum import Bed
     from deepbedmap.evaluation.sampling import Raster
+    from deepbedmap.places import Bounds
     from deepbedmap.rasters.geoids import Geoids
-    from deepbedmap.rasters.lattice import Bounds
     from deepbedmap.registry.listing import Registry
 
 _MOST_PICKS = 200_000

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from deepbedmap.evaluation.comparing import Row
     from deepbedmap.evaluation.ensembles import EnsembleScores
     from deepbedmap.evaluation.mass import MassStatistics
-    from deepbedmap.evaluation.scoring import Interval, Scores, Stratum
+    from deepbedmap.evaluation.scoring import Interval, Scores
     from deepbedmap.evaluation.verdicts import Verdict
 
 _METRICS = {
@@ -222,7 +222,7 @@ def _stratified(name: str, rows: Sequence[Row]) -> _Table:
         [label, "Picks", *(row.name for row in rows)],
         [
             (
-                _class_name(parts[0]),
+                parts[0].name,
                 [
                     _Cell(f"{parts[0].picks:,}"),
                     *(
@@ -235,14 +235,6 @@ def _stratified(name: str, rows: Sequence[Row]) -> _Table:
             if parts[0].picks
         ],
     )
-
-
-def _class_name(stratum: Stratum) -> str:
-    if stratum.low is None:
-        return "unknown"
-    if stratum.high is None:
-        return f"{stratum.low:,g} and more"
-    return f"{stratum.low:,g} to {stratum.high:,g}"
 
 
 def _ensemble(scores: EnsembleScores) -> list[_Table]:

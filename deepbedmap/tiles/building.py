@@ -22,16 +22,15 @@ from deepbedmap.cluster import mapped
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.files.checksums import sha256_of
 from deepbedmap.files.resumable import Parts
-from deepbedmap.places import TEST_AREAS
+from deepbedmap.places import BUFFER, EDGES, TEST_AREAS
 from deepbedmap.provenance import describe_file
+from deepbedmap.rasters.writing import ZARR_FORMAT
 from deepbedmap.tiles.cutting import cut_tiles
 from deepbedmap.tiles.inputs import INPUTS, RESOLUTION, cut_inputs
 from deepbedmap.tiles.splitting import write_footprints
 from deepbedmap.tiles.storage import (
     BANDS,
-    EDGES,
     LONG_NAMES,
-    ZARR_FORMAT,
     finish_store,
     write_template,
 )
@@ -72,13 +71,13 @@ def build(
     step: int = 3,
     coverage: float = 1.0,
     exclude: str | Iterable[str] = tuple(TEST_AREAS),
-    exclude_buffer: float = 11_000,
+    exclude_buffer: float = BUFFER,
     grounding_line: GroundingLine = None,
     grounding_buffer: float = 0,
     by: Literal["block", "survey"] = "block",
     block: float = 40_000,
     validation: float | list[str] = 0.2,
-    buffer: float = 11_000,
+    buffer: float = BUFFER,
     seed: int = 0,
     client: Client | None = None,
     progress: Callable[[int, int], None] | None = None,

@@ -13,6 +13,7 @@ import numpy as np
 
 from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
+from deepbedmap.places import EDGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import xarray as xr
     from pyproj import CRS
 
-EDGES = ["xmin", "ymin", "xmax", "ymax"]
 THREADS = 2
 _MEMORY = 256e6  # bytes that a function uses in addition to its result
 _BYTES = 48  # bytes of it per cell that is read and interpolated

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deepbedmap.errors import WrongCallError
 from deepbedmap.files.atomic import beside
-from deepbedmap.places import TEST_AREAS
+from deepbedmap.places import BUFFER, TEST_AREAS
 from deepbedmap.tiles.building import build
 from deepbedmap.tiles.inputs import Inputs
 from deepbedmap.tiles.storage import open_training_set
@@ -42,7 +42,7 @@ def prepare_tiles(
     grounding_buffer: float = 0,
     split: Literal["block", "survey"] | None = None,
     validation: float = 0.2,
-    buffer: float = 11_000,
+    buffer: float = BUFFER,
     seed: int = 0,
     prior: str | os.PathLike[str] | None = None,
     surface: str | os.PathLike[str] | None = None,

@@ -22,8 +22,8 @@ from deepbedmap.errors import (
     did_you_mean,
 )
 from deepbedmap.extras import required_extra
+from deepbedmap.places import BUFFER, TEST_AREAS
 from deepbedmap.places import CRS as AREAS_CRS
-from deepbedmap.places import TEST_AREAS
 
 if TYPE_CHECKING:
     import os
@@ -35,7 +35,7 @@ _MILLIMETRE = 1e-3
 
 
 def exclude(
-    windows: gpd.GeoDataFrame, areas: str | Iterable[str], buffer: float = 11_000
+    windows: gpd.GeoDataFrame, areas: str | Iterable[str], buffer: float = BUFFER
 ) -> gpd.GeoDataFrame:
     """Select the windows at a distance from test areas, on which a model must not be trained.
 

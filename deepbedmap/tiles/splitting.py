@@ -17,6 +17,7 @@ from pyproj import CRS
 
 from deepbedmap import files
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError, did_you_mean
+from deepbedmap.places import BUFFER
 
 if TYPE_CHECKING:
     import os
@@ -37,7 +38,7 @@ def split(
     by: Literal["block", "survey"] = "block",
     block: float = 40_000,
     validation: float | list[str] = 0.2,
-    buffer: float = 11_000,
+    buffer: float = BUFFER,
     seed: int = 0,
 ) -> pd.Series[str]:
     """Split windows into training and validation without leakage between neighbours.

@@ -10,12 +10,13 @@ import xarray as xr
 import zarr
 
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.places import EDGES
+from deepbedmap.rasters.writing import ZARR_FORMAT
 from deepbedmap.tiles.inputs import INPUTS, PADDING, RESOLUTION, RESOLUTIONS
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
-    from typing import Literal
 
     import geopandas as gpd
     from pyproj import CRS
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 CHUNK = 64
 """Tiles in a chunk of the store: of the surface, the largest, these are 3 MB."""
 
-ZARR_FORMAT: Literal[3] = 3
 BANDS = {"x": 1, "w1": 1, "w2": 2, "w3": 1}
 _HEIGHTS = {"x": "bedrock_altitude", "w1": "surface_altitude", "y": "bedrock_altitude"}
 LONG_NAMES = {
@@ -37,7 +37,6 @@ LONG_NAMES = {
     "mask": "whether a cell has a surveyed bed elevation",
 }
 _UNITS = {"x": "m", "w1": "m", "w2": "m a-1", "w3": "kg m-2 a-1", "y": "m", "mask": "1"}
-EDGES = ["xmin", "ymin", "xmax", "ymax"]
 _TOLD = [*EDGES, "coverage", "survey", "split", "complete"]
 
 

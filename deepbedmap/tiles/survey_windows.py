@@ -15,6 +15,7 @@ from pyproj import CRS
 
 from deepbedmap import rasters
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
+from deepbedmap.places import BUFFER
 from deepbedmap.tiles import selection
 from deepbedmap.tiles.inputs import PADDING
 from deepbedmap.tiles.selection import grounded
@@ -43,13 +44,13 @@ def find(
     step: int = 3,
     coverage: float = 1.0,
     exclude: str | Iterable[str] = (),
-    exclude_buffer: float = 11_000,
+    exclude_buffer: float = BUFFER,
     grounding_line: GroundingLine = None,
     grounding_buffer: float = 0,
     by: Literal["block", "survey"] | None = None,
     block: float = 40_000,
     validation: float | list[str] = 0.2,
-    buffer: float = 11_000,
+    buffer: float = BUFFER,
     seed: int = 0,
 ) -> gpd.GeoDataFrame:
     """Find the windows of several surveys, as :func:`build` does.

@@ -11,8 +11,8 @@ import xarray as xr
 
 from deepbedmap import rasters
 from deepbedmap.errors import WrongCallError
+from deepbedmap.places import EDGES
 from deepbedmap.tiles.placement import (
-    EDGES,
     bounds_text,
     cells_across_and_down,
     group_by_pane,

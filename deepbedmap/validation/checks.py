@@ -18,13 +18,13 @@ from pandera.extensions import register_check_method
 
 from deepbedmap import rasters
 from deepbedmap.errors import InvalidDataError
+from deepbedmap.places import EDGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
 _HEIGHTS = ("surface_altitude (m)", "land_ice_thickness (m)", "bedrock_altitude (m)")
-_EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def within_antarctica(picks: pd.DataFrame, *, most: float) -> pd.Series[bool]:
@@ -55,7 +55,7 @@ def boxes_of_one_size(windows: pd.DataFrame) -> pd.Series[bool]:
 def boxes_are_geometries(windows: pd.DataFrame) -> pd.Series[bool]:
     """Return which geometries have the bounds that the columns of their edges state."""
     boxes = windows["geometry"].bounds.to_numpy()
-    edges = windows[list(_EDGES)].to_numpy()
+    edges = windows[EDGES].to_numpy()
     return pd.Series(np.isclose(boxes, edges, rtol=1e-9, atol=1e-3).all(axis=1), windows.index)
 
 
@@ -64,8 +64,8 @@ ROWS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     for check, columns in (
         (within_antarctica, ("x", "y")),
         (bed_below_surface_by_thickness, _HEIGHTS),
-        (boxes_in_order, _EDGES),
-        (boxes_of_one_size, _EDGES),
+        (boxes_in_order, tuple(EDGES)),
+        (boxes_of_one_size, tuple(EDGES)),
         (boxes_are_geometries, ("geometry",)),
     )
 }

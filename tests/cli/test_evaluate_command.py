@@ -63,14 +63,14 @@ def evaluate(call, dem, tmp_path):
 
 
 def test_the_scores_are_those_of_the_lines_with_intervals_by_line(evaluate):
-    said = evaluate()
-    assert said["picks"] == 600
-    assert said["lines"] == 3
-    assert said["bias"] == pytest.approx(1, abs=1e-3)
-    assert said["rmse"] == pytest.approx(np.sqrt(7), abs=1e-3)
-    assert said["intervals"]["bias"]["low"] == pytest.approx(-2, abs=1e-3)
-    assert said["intervals"]["bias"]["high"] == pytest.approx(4, abs=1e-3)
-    assert said["baselines"] == []
+    output = evaluate()
+    assert output["picks"] == 600
+    assert output["lines"] == 3
+    assert output["bias"] == pytest.approx(1, abs=1e-3)
+    assert output["rmse"] == pytest.approx(np.sqrt(7), abs=1e-3)
+    assert output["intervals"]["bias"]["low"] == pytest.approx(-2, abs=1e-3)
+    assert output["intervals"]["bias"]["high"] == pytest.approx(4, abs=1e-3)
+    assert output["baselines"] == []
 
 
 def test_a_person_gets_a_table_and_the_reasons(call, dem, tmp_path):
@@ -80,7 +80,7 @@ def test_a_person_gets_a_table_and_the_reasons(call, dem, tmp_path):
     assert "\ndem            2.6 [" in out
     assert "\nbicubic prior  2.6 [" in out
     assert "new to prior" in out
-    assert "dem, new to its training: unknown, nothing says what it was trained on" in out
+    assert "dem, new to its training: unknown, its training is not stated" in out
     assert "1,000 resamples" in out
 
 
@@ -97,9 +97,9 @@ def test_all_beds_are_scored_at_the_same_picks(evaluate, tmp_path):
     holed = raster(bed, 250, BOX)
     holed[:, :60] = np.nan
     path = rasters.write_geotiff(holed, tmp_path / "holed.tif")
-    said = evaluate("--baseline", f"holed={path}")
-    assert said["picks"] == said["baselines"][0]["picks"] < 600
-    assert said["picks"] + said["outside"] == 600
+    output = evaluate("--baseline", f"holed={path}")
+    assert output["picks"] == output["baselines"][0]["picks"] < 600
+    assert output["picks"] + output["outside"] == 600
 
 
 def test_picks_are_gridded_and_tell_the_distance(evaluate, picks, tmp_path):
@@ -107,11 +107,11 @@ def test_picks_are_gridded_and_tell_the_distance(evaluate, picks, tmp_path):
     known["z"] = bed(known["x"], known["y"])
     known.attrs = picks.attrs
     points.write_points(known, tmp_path / "known.parquet")
-    said = evaluate("--gridding", tmp_path / "known.parquet")
-    (gridding,) = said["baselines"]
+    output = evaluate("--gridding", tmp_path / "known.parquet")
+    (gridding,) = output["baselines"]
     assert gridding["name"] == "gridding"
     assert gridding["independent_of_training"]["answer"] == "yes"
-    classes = [(c["low"], c["picks"]) for c in said["strata"]["distance"] if c["picks"]]
+    classes = [(c["low"], c["picks"]) for c in output["strata"]["distance"] if c["picks"]]
     assert classes[0] == (1_000, 200)
 
 
@@ -134,13 +134,13 @@ def test_several_files_are_an_ensemble_and_so_are_members_of_a_product(evaluate,
     path = rasters.write_netcdf(product, tmp_path / "product.nc")
     of_product = evaluate(dems=(path,))
     assert not isinstance(of_product, str), of_product
-    for said in (files["ensemble"], of_product["ensemble"]):
-        assert said["members"] == 2
+    for output in (files["ensemble"], of_product["ensemble"]):
+        assert output["members"] == 2
         # The members are 1, -2 and 4 m off on the three lines, and 4 m more.
         errors = np.array([[1, -2, 4], [5, 2, 8]])
         expected = np.abs(errors).mean() - 4 / 4
-        assert said["crps"] == pytest.approx(expected, abs=1e-3)
-        assert said["coverage_90"] == pytest.approx(1 / 3)
+        assert output["crps"] == pytest.approx(expected, abs=1e-3)
+        assert output["coverage_90"] == pytest.approx(1 / 3)
 
 
 @pytest.fixture
@@ -186,13 +186,13 @@ def test_a_bed_resolves_the_hills_that_it_has(evaluate, call, long_lines, tmp_pa
 def test_picks_that_cannot_tell_what_is_resolved_say_why(evaluate, picks, tmp_path):
     found = evaluate()["resolution"]
     assert found["resolved_wavelength"] is None
-    assert found["remark"].startswith("no line of 25 km without a gap of over 1000 m")
+    assert found["remark"].startswith("no line of 25 km without a gap longer than 1000 m")
     nameless = picks.drop(columns="line")
     nameless.attrs = picks.attrs
     points.write_points(nameless, tmp_path / "nameless.parquet")
-    said = evaluate(entry=tmp_path / "nameless.parquet")
-    assert said["resolution"]["remark"] == "the picks name no lines"
-    assert sum(part["picks"] for part in said["strata"]["relief"]) == 600
+    output = evaluate(entry=tmp_path / "nameless.parquet")
+    assert output["resolution"]["remark"] == "the picks name no lines"
+    assert sum(part["picks"] for part in output["strata"]["relief"]) == 600
 
 
 @pytest.fixture
@@ -211,14 +211,14 @@ def flowing(tmp_path):
     return [part for name in fields for part in (f"--{name}", tmp_path / f"{name}.tif")]
 
 
-def test_mass_that_is_not_conserved_is_told_and_mapped(evaluate, call, dem, flowing, tmp_path):
-    said = evaluate(*flowing, "--gamma", 0.8, "--mass-map", tmp_path / "mass.tif")["mass"]
+def test_mass_that_is_not_conserved_is_reported_and_mapped(evaluate, call, dem, flowing, tmp_path):
+    output = evaluate(*flowing, "--gamma", 0.8, "--mass-map", tmp_path / "mass.tif")["mass"]
     scale = 0.973  # of the projection near the pole
-    assert said["median"] == pytest.approx(0.8 * scale, abs=0.01)
-    assert said["mad"] < 0.1
-    assert said["gamma"] == 0.8
+    assert output["median"] == pytest.approx(0.8 * scale, abs=0.01)
+    assert output["mad"] < 0.1
+    assert output["gamma"] == 0.8
     mapped = rasters.open_raster(tmp_path / "mass.tif")
-    assert float(mapped.median()) == pytest.approx(said["median"], abs=0.01)
+    assert float(mapped.median()) == pytest.approx(output["median"], abs=0.01)
     assert mapped.attrs["units"] == "m a-1"
     _, text, _ = call("evaluate", dem, "--points", tmp_path / "picks.parquet", *flowing)
     assert "m of ice a year" in text
@@ -243,15 +243,15 @@ def tiles(tmp_path):
 
 
 def test_a_planted_leak_is_refused_and_named(evaluate, tiles):
-    said = evaluate("--training", tiles)
-    assert "test picks lie within 11 km of 1 training tiles, 50 of them inside" in said
-    assert "--allow-leak" in said
+    output = evaluate("--training", tiles)
+    assert "test picks are within 11 km of 1 training tiles, 50 of them inside" in output
+    assert "--allow-leak" in output
 
 
 def test_a_leak_that_is_allowed_marks_the_row(evaluate, tiles):
-    said = evaluate("--training", tiles, "--allow-leak")
-    assert said["independent_of_training"]["answer"] == "no"
-    assert "training tiles" in said["independent_of_training"]["reason"]
+    output = evaluate("--training", tiles, "--allow-leak")
+    assert output["independent_of_training"]["answer"] == "no"
+    assert "training tiles" in output["independent_of_training"]["reason"]
 
 
 def test_a_training_far_off_is_no_leak(evaluate, tmp_path):
@@ -285,25 +285,25 @@ def test_one_line_only_has_no_interval_and_says_so(evaluate, picks, tmp_path, ca
     one = picks[picks["line"] == "a"]
     one.attrs = picks.attrs
     points.write_points(one, tmp_path / "one.parquet")
-    said = evaluate(entry=tmp_path / "one.parquet")
-    assert said["intervals"] == {}
-    assert said["remark"] == "no intervals: the picks are of one line"
-    assert said["remark"] in call("evaluate", dem, "--points", tmp_path / "one.parquet")[1]
+    output = evaluate(entry=tmp_path / "one.parquet")
+    assert output["intervals"] == {}
+    assert output["remark"] == "no intervals: the picks are of one line"
+    assert output["remark"] in call("evaluate", dem, "--points", tmp_path / "one.parquet")[1]
 
 
 @pytest.mark.parametrize(
-    ("attribute", "value", "said"),
+    ("attribute", "value", "message"),
     [
         ("crs", "EPSG:3413", "crs: expected EPSG:3031"),
         ("vertical_datum", "EIGEN-6C4", "vertical_datum: expected EIGEN-6C4"),
     ],
 )
 def test_picks_in_another_crs_or_datum_are_refused(
-    evaluate, picks, tmp_path, attribute, value, said
+    evaluate, picks, tmp_path, attribute, value, message
 ):
     picks.attrs[attribute] = value
     points.write_points(picks, tmp_path / "other.parquet")
-    assert said in evaluate(entry=tmp_path / "other.parquet")
+    assert message in evaluate(entry=tmp_path / "other.parquet")
 
 
 def test_a_geoid_brings_heights_to_the_datum_of_the_picks(evaluate, picks, tmp_path):
@@ -313,16 +313,16 @@ def test_a_geoid_brings_heights_to_the_datum_of_the_picks(evaluate, picks, tmp_p
     low = raster(bed, 250, BOX, datum="EIGEN-6C4") + 30
     low.attrs["vertical_datum"] = "EIGEN-6C4"
     path = rasters.write_geotiff(low, tmp_path / "low.tif")
-    said = evaluate("--baseline", f"low={path}", "--geoid", f"EIGEN-6C4={geoid}")
-    assert said["baselines"][0]["rmse"] == pytest.approx(said["rmse"], abs=1e-3)
+    output = evaluate("--baseline", f"low={path}", "--geoid", f"EIGEN-6C4={geoid}")
+    assert output["baselines"][0]["rmse"] == pytest.approx(output["rmse"], abs=1e-3)
     assert "give geoids" in evaluate("--baseline", f"low={path}")
 
 
-def test_a_baseline_of_unknown_datum_is_refused_unless_told(evaluate, tmp_path):
+def test_a_baseline_of_unknown_datum_is_refused_unless_stated(evaluate, tmp_path):
     path = rasters.write_geotiff(raster(bed, 250, BOX, datum=None), tmp_path / "unknown.tif")
     assert "found unknown; state it: --datum NAME=DATUM" in evaluate("--baseline", f"a={path}")
-    said = evaluate("--baseline", f"a={path}", "--datum", "a=ellipsoid")
-    assert said["baselines"][0]["picks"] == 600
+    output = evaluate("--baseline", f"a={path}", "--datum", "a=ellipsoid")
+    assert output["baselines"][0]["picks"] == 600
 
 
 def test_a_dem_without_nodata_or_crs_is_refused(evaluate, tmp_path):
@@ -334,7 +334,7 @@ def test_a_dem_without_nodata_or_crs_is_refused(evaluate, tmp_path):
     assert "field crs" in evaluate(dems=(tmp_path / "bare.tif",))
 
 
-def test_a_dem_elsewhere_and_files_that_are_not_there_are_said(evaluate, tmp_path):
+def test_a_dem_elsewhere_and_missing_files_are_reported(evaluate, tmp_path):
     far = raster(bed, 250, (500_000, 0, 510_000, 10_000))
     path = rasters.write_geotiff(far, tmp_path / "far.tif")
     assert "expected values at the picks, found none at any of 600" in evaluate(dems=(path,))
@@ -344,9 +344,9 @@ def test_a_dem_elsewhere_and_files_that_are_not_there_are_said(evaluate, tmp_pat
     assert "ensemble: " in evaluate(dems=(tmp_path / "dem.tif", path))
 
 
-def test_a_dem_that_breaks_off_is_said(evaluate, dem):
+def test_a_truncated_dem_is_reported(evaluate, dem):
     dem.write_bytes(dem.read_bytes()[:3_000])
-    assert f"{dem}: expected cells that can be read" in evaluate()
+    assert f"{dem}: expected readable cells" in evaluate()
 
 
 @pytest.mark.parametrize(
@@ -379,15 +379,15 @@ def defined(tmp_path, picks, monkeypatch):
     ):
         (root / name).symlink_to(real / name)
     content = yaml.safe_load((real / "validation" / "benchmark.yml").read_text())
-    said = content["benchmarks"].pop("made-up-glacier")
-    said["test"] = {
+    definition = content["benchmarks"].pop("made-up-glacier")
+    definition["test"] = {
         "points": [str(tmp_path / "picks.parquet")],
         "bounds": [0, 0, 30_000, 18_000],
         "picks": 400,
         "sha256": benchmarks.identity(picks[picks["y"] < 18_000]),
     }
-    said["baselines"] = {"bicubic prior": str(tmp_path / "prior.tif")}
-    content["benchmarks"]["plane"] = said
+    definition["baselines"] = {"bicubic prior": str(tmp_path / "prior.tif")}
+    content["benchmarks"]["plane"] = definition
     (root / "validation" / "benchmark.yml").write_text(yaml.safe_dump(content))
     monkeypatch.setattr(repository, "root", lambda: root)
     return rasters.write_geotiff(raster(bed, 1_000, BOX), tmp_path / "prior.tif")
@@ -408,7 +408,9 @@ def test_a_benchmark_scores_in_its_box_and_keeps_a_row(call, defined, dem, tmp_p
     assert table.read_text() == "other,columns\n"
 
 
-def test_files_of_a_benchmark_that_are_absent_are_told_in_one_line(call, defined, dem, tmp_path):
+def test_files_of_a_benchmark_that_are_missing_are_reported_in_one_line(
+    call, defined, dem, tmp_path
+):
     (tmp_path / "picks.parquet").unlink()
     defined.unlink()
     code, _, err = call("evaluate", dem, "--benchmark", "plane")
@@ -439,7 +441,7 @@ def test_the_identity_is_that_of_the_definition_by_hand():
     assert benchmarks.identity(table.assign(x=table.x + 0.9)) != expected
 
 
-def test_a_definition_at_fault_is_told_with_its_line(tmp_path):
+def test_an_invalid_definition_is_reported_with_its_line(tmp_path):
     text = (repository.root() / "validation" / "benchmark.yml").read_text()
     path = tmp_path / "benchmark.yml"
     path.write_text(text.replace("[rmse, mae,", "[rmse, mea,"))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.citing import sources_of
 from support.places import EAST, PLACE, WEST, inputs_of, raster, slope
 
 from deepbedmap import catalog, cli, demo, download, progress, rasters, registry, repository, tiles
@@ -86,9 +87,9 @@ def options(place: Path) -> list[Path | str]:
 def unbroken(place: Path, training_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a training leaves that nothing stopped, and in ``said.txt`` what it said."""
     out = tmp_path_factory.mktemp("unbroken") / "model"
-    told, warned = io.StringIO(), io.StringIO()
+    printed, warned = io.StringIO(), io.StringIO()
     words = ["train", training_set, "--config", place / "tiny.toml", "--out", out]
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(told), redirect_stderr(warned):
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(warned):
         patch.setattr(sys, "argv", ["deepbedmap", *map(str, words)])
         with contextlib.suppress(SystemExit):
             cli.main()
@@ -96,7 +97,7 @@ def unbroken(place: Path, training_set: Path, tmp_path_factory: pytest.TempPathF
     assert [line.split(":")[0] for line in lines] == [f"epoch {n}" for n in range(1, 13)]
     assert "g_loss" in lines[0]
     assert "validation_rmse" in lines[-1]
-    (out / "said.txt").write_text(told.getvalue())
+    (out / "said.txt").write_text(printed.getvalue())
     return out
 
 
@@ -122,8 +123,8 @@ def test_stopped_by_ctrl_c_and_by_sigkill_it_goes_on_to_the_same_bits(
 
     with monkeypatch.context() as patch:
         patch.setattr(progress, "steps", pressing)
-        code, told, err = call(*command)
-    assert (code, told) == (130, "")
+        code, printed, err = call(*command)
+    assert (code, printed) == (130, "")
     assert f"interrupted: the state is kept in {out}/last.safetensors; resume with --resume" in err
     killed = subprocess.Popen(
         [sys.executable, "-c", RUN, "train", training_set, "--out", out, "--resume"],
@@ -134,9 +135,9 @@ def test_stopped_by_ctrl_c_and_by_sigkill_it_goes_on_to_the_same_bits(
     assert killed.stderr.readline().startswith("epoch 1:")
     killed.kill()
     assert (killed.wait(), killed.stderr.close()) == (-signal.SIGKILL, None)
-    code, told, err = call("train", training_set, "--out", out, "--resume")
+    code, printed, err = call("train", training_set, "--out", out, "--resume")
     assert code == 0, err
-    assert "of 12, validation RMSE" in told
+    assert "of 12, validation RMSE" in printed
     expected, found = (load_file(folder / "best.safetensors") for folder in (unbroken, out))
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
 
@@ -158,9 +159,9 @@ def test_a_trained_network_predicts_and_is_scored_and_cited(
     reader = {"type": "readers.text", "filename": "picks.csv", "header": "X,Y,Z", "separator": ","}
     reader |= {"skip": 1, "override_srs": "EPSG:3031"}
     (tmp_path / "picks.json").write_text(json.dumps({"pipeline": [reader]}))
-    code, told, err = call("evaluate", bed, "--points", tmp_path / "picks.json", "--json")
+    code, printed, err = call("evaluate", bed, "--points", tmp_path / "picks.json", "--json")
     assert code == 0, err
-    assert json.loads(told)["picks"] == len(lines)
+    assert json.loads(printed)["picks"] == len(lines)
 
     metadata = checkpoints.load(unbroken / "best.safetensors").metadata
     assert metadata["training_set"]["split"]["by"] == "survey"
@@ -173,11 +174,11 @@ def test_a_trained_network_predicts_and_is_scored_and_cited(
             for file in [{"filename": source["file"], "url": None, "sha256": source["sha256"]}]
         )
     )
-    code, told, err = call(
+    code, printed, err = call(
         *("cite", unbroken / "best.safetensors", "--registry", listing.path, "--format", "text")
     )
-    assert (code, len(told.splitlines())) == (0, 6), err
-    assert len(registry.sources_of(bed, listing)) == 6
+    assert (code, len(printed.splitlines())) == (0, 6), err
+    assert len(sources_of(bed, listing)) == 6
 
 
 def test_without_a_path_the_catalog_s_training_set_is_taken(
@@ -194,9 +195,9 @@ def test_without_a_path_the_catalog_s_training_set_is_taken(
     assert "deepbedmap tiles" in err
     assert err.count("\n") == 1
     (tmp_path / "data" / "training" / "tiles.zarr").symlink_to(training_set)
-    code, told, err = call(*command)
+    code, printed, err = call(*command)
     assert code == 0, err
-    assert "epoch 1 of 1" in told
+    assert "epoch 1 of 1" in printed
 
 
 def test_epochs_shorten_the_later_phase_first(tmp_path) -> None:
@@ -228,9 +229,9 @@ def test_a_folder_with_a_training_is_not_overwritten(call, place, training_set, 
     command = ["train", training_set, "--config", place / "tiny.toml", "--out", unbroken]
     code, _, err = call(*command)
     assert code == 1
-    assert "go on with it (resume)" in err
-    code, told, err = call(*command, "--resume")
-    assert (code, told) == (0, (unbroken / "said.txt").read_text())
+    assert "resume it (resume)" in err
+    code, printed, err = call(*command, "--resume")
+    assert (code, printed) == (0, (unbroken / "said.txt").read_text())
     assert "epoch" not in err
     assert (unbroken / "last.safetensors").read_bytes() == before
 
@@ -255,12 +256,12 @@ def test_the_demo_s_surveys_are_trained_on_by_commands_alone(call, place, tmp_pa
         *("--accumulation", made_up / "misc" / "MadeUpAccumulation.tif"),
     )
     assert code == 0, err
-    code, told, err = call(
+    code, printed, err = call(
         *("train", tmp_path / "tiles.zarr", "--config", place / "tiny.toml", "--epochs", 1),
         *("--out", tmp_path / "model"),
     )
     assert code == 0, err
-    assert "epoch 1 of 1" in told
-    cited = registry.sources_of(tmp_path / "model" / "best.safetensors", listing)
+    assert "epoch 1 of 1" in printed
+    cited = sources_of(tmp_path / "model" / "best.safetensors", listing)
     assert cited[:2] == ["MadeUp1", "MadeUp5"]
     assert len(cited) == 6

@@ -48,9 +48,9 @@ def command(place: Path, out: Path, *more: object) -> list[object]:
 
 def test_the_best_settings_are_what_train_takes(call, place, tmp_path):
     out = tmp_path / "study"
-    code, told, err = call(*command(place, out, "--trials", 2))
+    code, printed, err = call(*command(place, out, "--trials", 2))
     assert code == 0, err
-    header, *rows, last = told.splitlines()
+    header, *rows, last = printed.splitlines()
     assert header.split() == ["trial", "state", "RMSE", "(m)", "epochs", "settings"]
     assert [row.split()[0] for row in rows] == ["0", "1"]
     assert "optimizer.learning_rate 0.0" in rows[0]
@@ -69,15 +69,15 @@ def test_the_best_settings_are_what_train_takes(call, place, tmp_path):
 
 
 def test_the_trials_are_told_in_json_and_the_study_goes_on(call, place, tmp_path):
-    code, told, err = call(*command(place, tmp_path, "--trials", 1, "--json"))
+    code, printed, err = call(*command(place, tmp_path, "--trials", 1, "--json"))
     assert code == 0, err
-    first = json.loads(told)
+    first = json.loads(printed)
     assert [row["state"] for row in first] == ["complete"]
-    code, told, err = call(*command(place, tmp_path, "--trials", 2, "--json"))
+    code, printed, err = call(*command(place, tmp_path, "--trials", 2, "--json"))
     assert code == 0, err
-    assert json.loads(told)[:1] == first
+    assert json.loads(printed)[:1] == first
     assert err.startswith("trial 1: ")
-    assert len(json.loads(told)) == 2
+    assert len(json.loads(printed)) == 2
 
 
 def test_ctrl_c_keeps_the_trial_and_the_same_command_goes_on(
@@ -87,30 +87,30 @@ def test_ctrl_c_keeps_the_trial_and_the_same_command_goes_on(
         fit = fitting.fit
 
         def pressed(*arguments, progress, **options):
-            def told(step, *more):
+            def interrupt(step, *more):
                 progress(step, *more)
                 signal.raise_signal(signal.SIGINT)
 
-            return fit(*arguments, progress=told, **options)
+            return fit(*arguments, progress=interrupt, **options)
 
         patch.setattr(fitting, "fit", pressed)
         code, _, err = call(*command(place, tmp_path, "--trials", 1))
     assert (code, err.splitlines()[-1]) == (130, "interrupted: the same command resumes it")
     assert (tmp_path / "trials" / "0000" / "last.safetensors").exists()
-    code, told, err = call(*command(place, tmp_path, "--trials", 1, "--json"))
+    code, printed, err = call(*command(place, tmp_path, "--trials", 1, "--json"))
     assert code == 0, err
-    assert [row["trial"] for row in json.loads(told)] == [0]
+    assert [row["trial"] for row in json.loads(printed)] == [0]
 
 
 @pytest.mark.parametrize(
-    ("space", "code", "told"),
+    ("space", "code", "printed"),
     [
         ("[optimizer]\nrate = { low = 1, high = 2 }", 1, "space.toml, field optimizer.rate: "),
         ("[data]\nsplit = { choices = ['test'] }", 1, "space.toml, field data: "),
     ],
 )
 def test_a_bad_space_and_another_split_are_told_in_one_line(
-    call, place, tmp_path, space, code, told
+    call, place, tmp_path, space, code, printed
 ):
     path = tmp_path / "space.toml"
     path.write_text(space)
@@ -118,7 +118,7 @@ def test_a_bad_space_and_another_split_are_told_in_one_line(
         *("tune", place / "tiles.zarr", "--space", path, "--trials", 1, "--out", tmp_path / "study")
     )
     assert (found, out) == (code, "")
-    assert told in err
+    assert printed in err
     assert err.count("\n") == 1
     assert not (tmp_path / "study").exists()
 

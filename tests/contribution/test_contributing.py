@@ -143,6 +143,7 @@ def test_a_survey_is_added_with_entry_pipeline_fixture_and_catalog(root, sample)
         "highres/picks.json",
         "catalog/highres.yml",
         "highres/README.md",
+        "catalog/registry.sha256",
         "tests/fixtures/surveys/picks.csv",
     ]
     dataset = registry.load(root)["New2024Survey"]

@@ -8,11 +8,13 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import shapely
+from support.citing import sources_of
 
 from deepbedmap import demo, points, rasters, registry, tiles
 from deepbedmap.evaluation import Scores, evaluate
 from deepbedmap.model import checkpoints
 from deepbedmap.model.networks import FlowAlignedGenerator
+from deepbedmap.places import BUFFER
 
 SMALL = demo.Configuration(extent=24_000, pick_spacing=250, reconnaissance_spacing=8_000)
 
@@ -102,11 +104,9 @@ def test_the_bed_cites_its_inputs_and_the_surveys_behind_its_checkpoint(run):
     listing = registry.load(out / "repository")
     inputs = [dataset.citekey for dataset in listing if dataset.folder != "highres"]
     training = [f"MadeUp{number}" for number in range(1, 5)]
-    assert sorted(registry.sources_of(out / "checkpoint.safetensors", listing)) == sorted(
-        training + inputs
-    )
+    assert sorted(sources_of(out / "checkpoint.safetensors", listing)) == sorted(training + inputs)
     for name in ("bed.tif", "bed.nc"):
-        assert registry.sources_of(out / name, listing) == inputs + training
+        assert sources_of(out / name, listing) == inputs + training
 
 
 def test_progress_is_told(run):
@@ -125,9 +125,9 @@ def test_tiles_of_different_parts_and_test_picks_lie_11_km_apart(tmp_path):
         for part in ("train", "validation")
     }
     assert set(dataset["survey"].to_numpy()[dataset["split"] == "validation"]) == {"MadeUp5"}
-    assert boxes["train"].distance(boxes["validation"]) >= demo.BUFFER
+    assert boxes["train"].distance(boxes["validation"]) >= BUFFER
     test = shapely.MultiPoint(surveyed.picks[demo.TEST][["x", "y"]].to_numpy())
-    assert min(box.distance(test) for box in boxes.values()) >= demo.BUFFER
+    assert min(box.distance(test) for box in boxes.values()) >= BUFFER
 
 
 def test_windows_near_the_test_survey_are_not_trained_on(tmp_path):

@@ -32,10 +32,10 @@ def tiles_at(*corners, crs="EPSG:3031"):
 
 @pytest.fixture
 def registry(listed_datasets):
-    def entry(citekey, **said):
+    def entry(citekey, **fields):
         files = [{"filename": f"{citekey}.tif", "url": "https://x.org/f", "sha256": None}]
         common = {"citekey": citekey, "title": citekey, "folder": "highres", "files": files}
-        return common | said
+        return common | fields
 
     return listed_datasets(
         entry("New", epoch=[2021, 2022]),
@@ -95,7 +95,7 @@ def test_picks_in_a_tile_and_near_one_are_counted():
     points = picks_at([4_000, 9_500, 19_000, 20_500, 90_000], 4_000)
     leak = find_leak(points, Training(footprints=tiles_at(0, 50_000)))
     assert (leak.within, leak.near, leak.picks) == (1, 3, 5)
-    assert "3 of 5 test picks lie within 11 km of 2 training tiles, 1 of them inside" in str(leak)
+    assert "3 of 5 test picks are within 11 km of 2 training tiles, 1 of them inside" in str(leak)
     assert find_leak(points[3:], Training(footprints=tiles_at(0)), buffer=11_000) is None
     assert find_leak(points[3:4], Training(footprints=tiles_at(0)), buffer=11_501).near == 1
 
@@ -222,7 +222,7 @@ def test_footprints_are_read_from_a_file_and_joined_with_picks(tmp_path):
     assert training.names == ("tiles.geojson", "a")
 
 
-def test_a_file_that_is_not_there_or_no_footprints_is_said(tmp_path):
+def test_a_file_that_is_not_there_or_no_footprints_is_reported(tmp_path):
     with pytest.raises(MissingDataError, match=r"absent\.geojson"):
         open_training(tmp_path / "absent.geojson")
     (tmp_path / "broken.geojson").write_text("{")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deepbedmap import rasters
 from deepbedmap.errors import InvalidDataError
-from deepbedmap.evaluation import roughness_by_line, roughness_map, roughness_ratio
+from deepbedmap.evaluation import roughness_map, roughness_ratio
 from deepbedmap.points.roughness import roughness_along
 
 
@@ -45,17 +45,6 @@ def test_lines_are_rough_each_for_itself_even_where_their_picks_alternate():
     assert roughness_along(mixed)["z"].max() == 0
 
 
-def test_a_line_too_short_for_a_stretch_is_listed_without_a_roughness():
-    rough = line(np.arange(13.0), 0.5 * np.arange(13.0), "rough")
-    level = line([0.1] * 13, name="level", y=500.0)
-    short = line([1.0, 9.0], name="short", y=900.0)
-    found = roughness_by_line(pd.concat([rough, level, short])).set_index("line")
-    assert found["stretches"].to_dict() == {"rough": 1, "level": 1, "short": 0}
-    assert found.loc["rough", "ratio"] == pytest.approx(0.5)
-    assert np.isnan(found.loc["level", "ratio"])
-    assert found.loc["short"].drop("stretches").isna().all()
-
-
 def test_the_ratio_is_that_of_the_means_over_all_stretches():
     steep, gentle = 10 * np.arange(13.0), np.arange(13.0)
     picks = pd.concat([line(steep, 0.5 * steep, "a"), line(gentle, 2 * gentle, "b", y=500.0)])
@@ -77,7 +66,7 @@ def test_picks_without_a_value_of_the_grid_are_left_out():
 
 
 def test_a_grid_that_covers_no_pick_is_refused():
-    with pytest.raises(InvalidDataError, match=r"none of 20.*same place"):
+    with pytest.raises(InvalidDataError, match=r"none of 20.*same area"):
         roughness_ratio(line(np.zeros(20), np.nan))
 
 

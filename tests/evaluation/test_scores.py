@@ -89,12 +89,12 @@ def test_the_roughness_ratio_is_of_means_over_all_stretches_with_an_interval(pic
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"), [([4] * 152, "of one line"), (None, "name no lines")], ids=["one", "none"]
+    ("lines", "remark"), [([4] * 152, "of one line"), (None, "name no lines")], ids=["one", "none"]
 )
-def test_fewer_than_two_lines_give_no_interval_and_say_so(picks, lines, said):
+def test_fewer_than_two_lines_give_no_interval_and_a_remark(picks, lines, remark):
     scores = score(*picks[:2], lines)
     assert scores.intervals == {}
-    assert said in str(scores.remark)
+    assert remark in str(scores.remark)
 
 
 def test_another_seed_draws_other_lines_and_the_same_seed_the_same(picks):
@@ -183,8 +183,8 @@ def test_an_unknown_kind_of_class_is_refused(picks):
 
 
 def test_scores_are_plain_json(picks):
-    said = asdict(score(*picks, ([0], [1.0], [2.0])))
-    assert json.loads(json.dumps(said)) == said
+    record = asdict(score(*picks, ([0], [1.0], [2.0])))
+    assert json.loads(json.dumps(record)) == record
 
 
 def crps_by_hand(members, z, fair):

@@ -9,7 +9,6 @@ from scipy import signal
 
 from deepbedmap.errors import InvalidDataError
 from deepbedmap.evaluation import Variogram, VariogramModel, spectra, variogram_along
-from deepbedmap.evaluation.variograms import variogram_around
 
 SPACING = 250.0
 
@@ -175,11 +174,9 @@ def test_impossible_lengths_are_a_wrong_call(lengths):
 
 def test_the_variogram_of_white_noise_is_flat_at_the_variance():
     picks = line(np.zeros(20_000), noise(20_000))
-    x, y = np.random.default_rng(1).uniform(0, 20_000, (2, 20_000))
-    scattered = picks.assign(x=x, y=y)
-    for found in (variogram_along(picks), variogram_around(scattered, longest=10_000)):
-        assert found.semivariance == pytest.approx(100, rel=0.15)
-        assert found.fit().at([1_000, 9_000]) == pytest.approx(100, rel=0.05)
+    found = variogram_along(picks)
+    assert found.semivariance == pytest.approx(100, rel=0.15)
+    assert found.fit().at([1_000, 9_000]) == pytest.approx(100, rel=0.05)
 
 
 def test_a_variogram_along_is_half_the_mean_squared_difference_of_each_lag():
@@ -195,16 +192,6 @@ def test_a_variogram_has_no_pairs_across_lines_or_gaps():
     far = line(np.zeros(5), np.full(5, 50.0))
     far["x"] += 6_000
     assert variogram_along(pd.concat([level, far, high])).semivariance.max() == 0
-
-
-def test_a_variogram_in_all_directions_has_pairs_across_lines():
-    low, high = line(np.zeros(40)), line(np.zeros(40), np.full(40, 8.0), "b", y=600.0)
-    found = variogram_around(pd.concat([low, high]), longest=1_000)
-    assert found.lag[:2] == pytest.approx([250, 590], abs=20)
-    assert found.semivariance[0] == 0
-    assert 0 < found.semivariance[1] < 32
-    again = variogram_around(pd.concat([low, high]), longest=1_000)
-    np.testing.assert_array_equal(found.semivariance, again.semivariance)
 
 
 @pytest.mark.parametrize("model", ["exponential", "spherical"])
@@ -226,9 +213,8 @@ def test_the_range_of_a_correlated_residual_is_found():
 
 def test_picks_that_stand_alone_have_no_variogram():
     lonely = line(np.zeros(5), step=30_000.0)
-    for variogram in (variogram_along, variogram_around):
-        with pytest.raises(InvalidDataError, match="two picks within the longest lag"):
-            variogram(lonely)
+    with pytest.raises(InvalidDataError, match="two picks within the longest lag"):
+        variogram_along(lonely)
 
 
 def test_too_few_lags_and_unknown_models_are_refused():

@@ -282,6 +282,6 @@ def test_the_command_refuses_surveys_in_two_reference_systems(
     out = tmp_path / "crossovers.csv"
     result = CliRunner().invoke(app, ["crossovers", *map(str, calls), "--out", str(out)])
     assert isinstance(result.exception, InvalidDataError)
-    assert "field crs: expected that of" in str(result.exception)
+    assert "field crs: expected EPSG:3031 as in" in str(result.exception)
     assert not out.exists()
     assert CliRunner().invoke(app, ["crossovers", "one", "--out", "x.parquet"]).exit_code == 2

@@ -24,6 +24,7 @@ import pytest
 from geopandas.testing import assert_geodataframe_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.citing import sources_of
 from typer.testing import CliRunner
 
 from deepbedmap import registry, repository, schemas, validation
@@ -37,7 +38,6 @@ from deepbedmap.points import (
     write_points,
     write_survey,
 )
-from deepbedmap.registry.attribution import sources_of
 
 BUNDLED = (
     "2007tx",
@@ -1254,6 +1254,7 @@ IN_LITTLE_MEMORY = """
 import re, sys
 from pathlib import Path
 from deepbedmap.points import raw_text, write_survey
+from support.citing import sources_of
 
 raw_text.BLOCK = 2**18
 peaks = []

@@ -148,10 +148,10 @@ def test_a_geoid_of_other_cells_is_interpolated():
 def test_a_check_that_lacks_something_says_what(caplog):
     layers = {"bed": [[0, 0]] * 2, "surface": [[1, 1]] * 2, "mask": [[GROUNDED] * 2] * 2}
     report = check(make_product("ellipsoid", **layers))
-    assert report["flotation"].why_not == "heights stand on the ellipsoid and no geoid is given"
+    assert report["flotation"].why_not == "heights are above the ellipsoid and there is no geoid"
     assert report["floating"].why_not == "there is no layer thickness"
-    said = "flotation not done: heights stand on the ellipsoid and no geoid is given"
-    assert said in report.text()
+    line = "flotation not done: heights are above the ellipsoid and there is no geoid"
+    assert line in report.text()
     assert not caplog.text  # the report tells it
     unknown = check(make_product(None, **layers))
     assert not unknown["datum"].done
@@ -190,8 +190,8 @@ def test_a_check_that_refuses_names_count_worst_value_and_place():
         check(product, policies={"thickness": "refuse"})
     assert str(error.value) == (
         "dataset, field bed (thickness): expected no bed above the surface, grounded ice of its"
-        " least thickness, found 1 cells (0.1 km2) that are not so, the worst -20.00 m at"
-        " (375, 375); mend bed or surface, or lower the bed by correcting"
+        " least thickness, found 1 cells (0.1 km2) that fail, the worst -20.00 m at"
+        " (375, 375); correct bed or surface, or lower the bed with the policy correct"
     )
     with pytest.raises(InvalidDataError, match="no way to check it: no mask"):
         correct(product, policies={"flotation": "refuse"})
@@ -199,7 +199,7 @@ def test_a_check_that_refuses_names_count_worst_value_and_place():
 
 
 @pytest.mark.parametrize(
-    ("policies", "said"),
+    ("policies", "message"),
     [
         ({"thicknes": "correct"}, "thickness"),
         ({"slope": "correct"}, "report, refuse"),
@@ -208,8 +208,8 @@ def test_a_check_that_refuses_names_count_worst_value_and_place():
         ("mend", "report, correct, refuse"),
     ],
 )
-def test_a_policy_that_there_is_not_is_a_wrong_call(policies, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_policy_that_there_is_not_is_a_wrong_call(policies, message):
+    with pytest.raises(ValueError, match=message):
         check(make_product(bed=[[0, 0]] * 2), policies=policies)
 
 
@@ -250,13 +250,13 @@ def test_what_is_corrected_has_no_faults_and_the_rest_is_untouched(
     chunked = product.chunk(dict(zip(("y", "x"), chunks, strict=True)))
     corrected, report = correct(chunked)
     assert correct(product)[1] == report
-    mendable = ("range", "rock", "flotation", "floating", "thickness")
+    correctable = ("range", "rock", "flotation", "floating", "thickness")
     again = check(corrected)
-    assert [again[name].cells for name in mendable] == [0] * 5
-    assert [report[name].left for name in mendable] == [0] * 5
+    assert [again[name].cells for name in correctable] == [0] * 5
+    assert [report[name].left for name in correctable] == [0] * 5
     touched = ~np.isin(corrected["source"], [SOURCE["network"]]) & np.isfinite(bed)
     np.testing.assert_array_equal(corrected["bed"].values[~touched], bed[~touched])
-    wrong = sum(report[name].cells for name in mendable)
+    wrong = sum(report[name].cells for name in correctable)
     assert np.count_nonzero(touched) <= wrong
     assert bool(wrong) == bool(touched.any())
     assert corrected["bed"].chunks == chunked["bed"].chunks
@@ -331,7 +331,7 @@ def test_an_outline_elsewhere_is_refused():
         cut_at_grounding_line(
             product, ice_of(shapely.box(0, 0, 1, 1)).set_crs(3413, allow_override=True)
         )
-    with pytest.raises(ValueError, match="outline must lie on the cells of the bed; x differs"):
+    with pytest.raises(ValueError, match="outline must be on the cells of the bed; x differs"):
         cut_at_grounding_line(product, product["bed"].assign_coords(x=product["x"] + 250))
 
 

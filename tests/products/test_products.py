@@ -15,6 +15,7 @@ import dask.array
 import numpy as np
 import pytest
 import rasterio
+import rioxarray  # noqa: F401  # gives grids their CRS
 import xarray as xr
 from compliance_checker.runner import CheckSuite, ComplianceChecker
 from rio_cogeo import cog_validate
@@ -127,13 +128,8 @@ def test_where_a_member_has_no_bed_there_is_no_mean_and_no_spread():
     np.testing.assert_array_equal(product["source"], ~np.isnan(members[0]))
 
 
-def test_flags_are_those_of_the_network():
-    domain = pytest.importorskip("deepbedmap.model.prediction")
-    assert domain.QUALITY == products.QUALITY
-
-
 @pytest.mark.parametrize(
-    ("layers", "said"),
+    ("layers", "message"),
     [
         (
             {"surface": raster(rough(), datum="ellipsoid")},
@@ -149,28 +145,28 @@ def test_flags_are_those_of_the_network():
         ),
     ],
 )
-def test_layers_that_do_not_go_with_the_bed_are_refused_in_one_line(layers, said):
-    with pytest.raises(InvalidDataError, match=said) as raised:
+def test_layers_that_do_not_go_with_the_bed_are_refused_in_one_line(layers, message):
+    with pytest.raises(InvalidDataError, match=message) as raised:
         products.assemble(raster(rough()), **layers)
     assert "\n" not in str(raised.value)
 
 
-def test_heights_name_their_datum_and_an_unknown_one_is_told(caplog):
+def test_heights_name_their_datum_and_an_unknown_one_is_logged(caplog):
     product = products.assemble(raster(rough(), datum="ellipsoid"))
     assert product["bed"].attrs["vertical_datum"] == "ellipsoid"
     assert product["bed"].attrs["standard_name"] == "height_above_reference_ellipsoid"
     assert not caplog.messages
     assert products.assemble(raster(rough(), datum=None))["bed"].vertical_datum == "unknown"
-    assert caplog.messages == ["raster: what its heights refer to is not stated"]
+    assert caplog.messages == ["raster: the vertical datum of its heights is not stated"]
 
 
 def complaints(path: Path) -> str:
     """What the CF checker says of a file; nothing where it passes."""
     CheckSuite.load_all_available_checkers()
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
         passed, failed = ComplianceChecker.run_checker(str(path), ["cf:1.11"], 0, "strict")
-    return "" if passed and not failed else said.getvalue()
+    return "" if passed and not failed else output.getvalue()
 
 
 def test_netcdf_follows_cf(ensemble, tmp_path):
@@ -188,10 +184,10 @@ def test_what_is_written_in_many_pieces_is_read_as_it_was(ensemble, suffix, tmp_
     monkeypatch.setattr(assembling, "WINDOW", 16)
     monkeypatch.setattr(storing, "_CHUNK", 8)
     ensemble = ensemble.chunk({"y": 13, "x": 16})
-    told = []
+    calls = []
     path = tmp_path / f"bed{suffix}"
-    products.write(ensemble, path, progress=lambda *count: told.append(count))
-    assert told == [(number, 12) for number in range(1, 13)]
+    products.write(ensemble, path, progress=lambda *count: calls.append(count))
+    assert calls == [(number, 12) for number in range(1, 13)]
     opened = products.open_product(path)
     xr.testing.assert_identical(
         opened.drop_vars("spatial_ref").compute(), ensemble.drop_vars("spatial_ref").compute()
@@ -276,7 +272,7 @@ def test_flags_of_a_geotiff_stay_what_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("bed.grd", {}, "ends in .tif, .nc or .zarr"),
         ("bed.nc", {"dtype": "int16"}, "are for GeoTIFF"),
@@ -287,8 +283,8 @@ def test_flags_of_a_geotiff_stay_what_they_are(tmp_path):
         ("bed.tif", {"layer": "mask", "dtype": "int16"}, "expected None"),
     ],
 )
-def test_a_wrong_call_is_told(ensemble, name, options, said, tmp_path):
-    with pytest.raises(ValueError, match=said):
+def test_a_wrong_call_is_reported(ensemble, name, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
         products.write(ensemble, tmp_path / name, **options)
     assert not list(tmp_path.iterdir())
 
@@ -308,7 +304,7 @@ def test_a_bed_that_cannot_be_computed_leaves_what_was_there(ensemble, suffix, t
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_full_disk_is_told_in_one_line(suffix, tmp_path):
+def test_a_full_disk_is_reported_in_one_line(suffix, tmp_path):
     product = products.assemble(raster(rough((600, 600))))
     path = tmp_path / f"bed{suffix}"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -324,7 +320,7 @@ def test_a_full_disk_is_told_in_one_line(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_folder_that_cannot_be_written_is_told_in_one_line(ensemble, suffix, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported_in_one_line(ensemble, suffix, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InvalidDataError, match=r"found (not a directory|file exists); nothing was"):
         products.write(ensemble, tmp_path / "file" / f"bed{suffix}")
@@ -406,20 +402,20 @@ def test_every_dataset_behind_a_product_is_cited(ensemble, suffix, tmp_path, cal
     document["sources"].append(checkpoint)
     ensemble.attrs["provenance"] = json.dumps(document)
     path = products.write(ensemble, tmp_path / f"bed{suffix}")
-    code, said, _ = call("cite", path)
+    code, output, _ = call("cite", path)
     assert code == 0
-    assert "{Fretwell2013BEDMAP2," in said
-    assert "{King2016Rutford," in said
+    assert "{Fretwell2013BEDMAP2," in output
+    assert "{King2016Rutford," in output
 
 
-def test_a_product_that_is_none_is_told(tmp_path):
+def test_a_product_that_is_none_is_reported(tmp_path):
     with pytest.raises(MissingDataError, match=r"no such product; `deepbedmap predict CHECKPOINT"):
         products.open_product(tmp_path / "bed.nc")
     (tmp_path / "bed.nc").write_bytes(b"no")
-    with pytest.raises(InvalidDataError, match="found what cannot be read"):
+    with pytest.raises(InvalidDataError, match="found an unreadable file"):
         products.open_product(tmp_path / "bed.nc")
     raster(rough(), name="z").to_dataset().to_zarr(tmp_path / "z.zarr", consolidated=False)
-    with pytest.raises(InvalidDataError, match="found one without a layer bed"):
+    with pytest.raises(InvalidDataError, match="found a file without a layer bed"):
         products.open_product(tmp_path / "z.zarr")
 
 

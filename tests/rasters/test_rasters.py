@@ -768,13 +768,13 @@ def test_the_command_converts_a_file(tmp_path):
     assert sources[0]["sha256"] == hashlib.sha256(bed.read_bytes()).hexdigest()
 
 
-def test_the_command_does_not_take_velocities_for_heights(tmp_path):
+def test_the_command_does_not_take_velocities_for_heights(call, tmp_path):
     components = {name: heights_at([0, 10.0], [0, 10.0]) for name in ("vx", "vy")}
     path = rasters.write_netcdf(xr.Dataset(components), tmp_path / "velocity.nc")
-    call = ["convert", str(path), "--to", "ellipsoid", "--geoid", "EIGEN-6C4=geoid.nc"]
-    result = CliRunner().invoke(app, [*call, "--out", str(tmp_path / "out.nc")])
-    assert result.exit_code == 2
-    assert "--variable" in result.output
+    geoid = ["--geoid", "EIGEN-6C4=geoid.nc"]
+    code, _, error = call("convert", path, "--to", "ellipsoid", *geoid, "--out", tmp_path / "o.nc")
+    assert code == 2
+    assert "--variable" in error
 
 
 def test_the_command_has_help_with_an_example():

@@ -16,6 +16,7 @@ import pytest
 import rioxarray  # noqa: F401  # gives grids their CRS
 import torch
 import xarray as xr
+from support.citing import sources_of
 
 from deepbedmap import cli, rasters, registry
 from deepbedmap.errors import InvalidDataError, MissingDataError
@@ -301,8 +302,8 @@ def test_a_grid_cites_each_of_its_sources_once(name, listed, tmp_path):
     renamed = {"file": "mine.csv", "sha256": raw("A")["sha256"], "citekey": None}
     stated = {"file": "season.csv", "sha256": "3" * 64, "citekey": "B"}
     path = write(grid_of(stated, by_name, raw("B"), unpacked, renamed), tmp_path / name)
-    assert registry.sources_of(path, listing) == ["B", "C", "D", "A"]
-    assert registry.sources_of(str(path), listing) == ["B", "C", "D", "A"]
+    assert sources_of(path, listing) == ["B", "C", "D", "A"]
+    assert sources_of(str(path), listing) == ["B", "C", "D", "A"]
 
 
 def test_of_two_datasets_with_the_same_bytes_the_name_tells_which(listed, tmp_path):
@@ -311,10 +312,10 @@ def test_of_two_datasets_with_the_same_bytes_the_name_tells_which(listed, tmp_pa
     listing = listed(survey("A"), survey("B", files=same))
     for name, found in (("A.csv", ["A"]), ("other.csv", ["B"])):
         path = write(grid_of({"file": name, "sha256": checksum}), tmp_path / "bed.nc")
-        assert registry.sources_of(path, listing) == found
+        assert sources_of(path, listing) == found
     path = write(grid_of({"file": "third.csv", "sha256": checksum}), tmp_path / "bed.nc")
     with pytest.raises(InvalidDataError, match=r"third\.csv"):
-        registry.sources_of(path, listing)
+        sources_of(path, listing)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +347,7 @@ def test_a_source_of_no_known_dataset_is_named_and_never_left_out(
     )
     path = write(grid_of(raw("A"), source), tmp_path / "bed.nc")
     with pytest.raises(InvalidDataError, match=r"field provenance: expected sources"):
-        registry.sources_of(path, listing)
+        sources_of(path, listing)
     attribution = registry.attribute(path, listing)
     assert attribution.citekeys == ("A",)
     (fault,) = attribution.faults
@@ -365,7 +366,7 @@ def test_a_prediction_cites_its_inputs_and_what_its_checkpoint_was_trained_on(
     network = Generator(1, features=4, growth=4, input_features=4)
     path = tmp_path / "network.safetensors"
     checkpoints.save(network, path, sources=[raw("D"), {"citekey": "B"}])
-    assert registry.sources_of(path, listing) == ["D", "B"]
+    assert sources_of(path, listing) == ["D", "B"]
     prior = write(grid_of(raw("C"), raw("B")), tmp_path / "prior.tif")
     surface = tmp_path / "surface.xyz"
     surface.write_text("A")  # the very file of survey A, by another name
@@ -373,7 +374,7 @@ def test_a_prediction_cites_its_inputs_and_what_its_checkpoint_was_trained_on(
     sources = [describe_file(file, role) for file, role in inputs]
     assert [source["role"] for source in sources] == ["prior", "surface", "checkpoint"]
     bed = write(grid_of(*sources), tmp_path / "bed.tif")
-    assert registry.sources_of(bed, listing) == ["C", "B", "A", "D"]
+    assert sources_of(bed, listing) == ["C", "B", "A", "D"]
     code, out, err = call(bed, "A", path, "--registry", tmp_path, "--format", "csl-json")
     assert (code, err) == (0, "")
     assert list(csl_items(out)) == ["C", "B", "A", "D"]
@@ -404,7 +405,7 @@ def test_the_command_line_s_prediction_tells_what_it_was_made_of(listed, tmp_pat
     checkpoints.save(network, checkpoint, sources=[raw("A")])
     _run()
     expected = ["Madeprior", "Madesurface", "Madevelocity", "Madeaccumulation", "A"]
-    assert registry.sources_of(bed, listing) == expected
+    assert sources_of(bed, listing) == expected
     # Of a network that does not say what made it, the prediction cannot be cited in full.
     checkpoints.save(network, checkpoint)
     _run()
@@ -425,13 +426,13 @@ def test_a_table_of_picks_cites_its_surveys(listed, tmp_path):
     picks.attrs = {"crs": "EPSG:3031", "sources": [raw("B"), raw("A"), raw("B")]}
     path = tmp_path / "picks.parquet"
     picks.to_parquet(path)
-    assert registry.sources_of(path, listing) == ["B", "A"]
+    assert sources_of(path, listing) == ["B", "A"]
 
 
 def test_every_raster_of_a_file_is_cited(listed, tmp_path):
     both = xr.Dataset({"bed": grid_of(raw("A")), "surface": grid_of(raw("B"))})
     path = rasters.write_netcdf(both, tmp_path / "both.nc")
-    assert registry.sources_of(path, listed(survey("A"), survey("B"))) == ["A", "B"]
+    assert sources_of(path, listed(survey("A"), survey("B"))) == ["A", "B"]
 
 
 def test_a_raw_file_is_cited_by_its_checksum_or_its_name(listed, call, tmp_path):
@@ -443,13 +444,13 @@ def test_a_raw_file_is_cited_by_its_checksum_or_its_name(listed, call, tmp_path)
     )
     renamed = tmp_path / "renamed.txt"
     renamed.write_text("A")
-    assert registry.sources_of(renamed, listing) == ["A"]
-    assert registry.sources_of("A.csv", listing) == ["A"]  # nothing of this name is here
+    assert sources_of(renamed, listing) == ["A"]
+    assert sources_of("A.csv", listing) == ["A"]  # nothing of this name is here
     foreign = tmp_path / "b.nc"
     foreign.write_bytes(b"CDF\x01 a raw file in another form of NetCDF")
-    assert registry.sources_of(foreign, listing) == ["B"]
+    assert sources_of(foreign, listing) == ["B"]
     with pytest.raises(MissingDataError, match="files of B2 and B3; name the dataset"):
-        registry.sources_of("two.csv", listing)
+        sources_of("two.csv", listing)
     code, out, _ = call("A.csv", "B", "A", "--registry", listing.path, "--format", "text")
     assert code == 0
     assert out.count("\n") == 2
@@ -504,7 +505,7 @@ def test_provenance_that_names_no_source_is_a_fault(text, message, call, listed,
     attrs = {"units": "m"} if text is None else {"provenance": text}
     path = write(grid_of(**attrs), tmp_path / "bed.tif")
     with pytest.raises(InvalidDataError, match=re.escape(message)):
-        registry.sources_of(path, listed(survey("A")))
+        sources_of(path, listed(survey("A")))
     code, out, err = call(path)
     assert (code, out) == (1, "")
     assert err.count("\n") == 1

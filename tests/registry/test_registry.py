@@ -233,6 +233,18 @@ def test_a_registry_loads_from_a_file_a_folder_or_text(entry, listed):
         registry.load(path.parent / "elsewhere.yml")
 
 
+def test_a_registry_is_read_once_and_again_when_its_file_has_changed(entry, listed):
+    path = listed(entry)
+    first = registry.load(path)
+    assert registry.load(path.parent) is first
+    path.write_text(path.read_text().replace(entry["citekey"], entry["citekey"][::-1]))
+    assert [dataset.citekey for dataset in registry.load(path)] == [entry["citekey"][::-1]]
+    path.write_text("datasets: 5\n")
+    for _ in range(2):
+        with pytest.raises(InvalidDataError):
+            registry.load(path)
+
+
 def test_what_is_left_out_is_unknown_like_null(entry, listed):
     left_out = registry.load(listed(entry))["MadeUp1"]
     nullable = (

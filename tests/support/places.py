@@ -9,7 +9,7 @@ import numpy as np
 import rioxarray  # noqa: F401  # gives rasters their CRS
 import xarray as xr
 
-from deepbedmap.rasters import Bounds
+from deepbedmap.places import Bounds
 from deepbedmap.tiles import Inputs
 
 # Around Pine Island Glacier: its test area stands between two surveys and partly in the first.

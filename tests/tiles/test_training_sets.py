@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 import shapely
 import xarray as xr
+from support.citing import sources_of
 from support.places import EAST, PLACE, WEST, inputs_of, raster, slope
 
-from deepbedmap import grids, rasters, registry, tiles, validation
+from deepbedmap import grids, rasters, tiles, validation
 from deepbedmap.errors import InvalidDataError, MissingDataError
 from deepbedmap.model.training import TrainingSet
 from deepbedmap.places import TEST_AREAS
@@ -444,7 +445,7 @@ def test_the_command_cuts_files_as_the_function_does(call, files, built, tmp_pat
             for file in [{"filename": source["file"], "url": None, "sha256": source["sha256"]}]
         )
     )
-    assert registry.sources_of(out, listing) == [f"MadeUp{n}" for n in range(6)]
+    assert sources_of(out, listing) == [f"MadeUp{n}" for n in range(6)]
 
 
 def test_the_command_tells_which_rasters_a_training_set_needs(call, files, tmp_path):

@@ -374,7 +374,7 @@ def test_all_faults_of_a_pipelines_stages_are_told_in_one_run(own):
 def test_what_is_written_from_the_registry_is_compared_with_it(own):
     edit(own / "data_list.yml", "title: Picks of a survey", "title: Picks of two surveys")
     files = {Path(fault.file).relative_to(own).as_posix() for fault in validation.check(own)}
-    assert files == {"catalog/highres.yml", "highres/README.md"}
+    assert files == {"catalog/highres.yml", "catalog/registry.sha256", "highres/README.md"}
 
 
 def test_a_parameter_that_intake_would_swallow_is_a_fault_of_a_catalog_alone(own):

@@ -39,14 +39,14 @@ Network = TypeVar("Network", bound=nn.Module)
 def load_chainer_npz(
     path_or_mapping: str | os.PathLike[str] | Mapping[str, NDArray[Any]], model: Network
 ) -> Network:
-    """Fill a network with weights of the original, which was written in Chainer.
+    """Load weights of the original DeepBedMap, written in Chainer, into a network.
 
     Parameters
     ----------
     path_or_mapping
         A ``.npz`` file (never unpickled), or its arrays by name: ``input_block/conv_on_X/W``,
         ``batch_norm1/gamma``, ... The running statistics of batch normalisation (``avg_mean``,
-        ``avg_var``, ``N``) may be absent all together, as in a network that was never trained:
+        ``avg_var``, ``N``) may all be absent, as in a network that was never trained:
         they become 0, 1 and 0.
     model
         The generator or discriminator to fill, with as many residual blocks as the weights.
@@ -62,7 +62,7 @@ def load_chainer_npz(
         There is no such file.
     InvalidDataError
         The file cannot be read; an array is missing, surplus, misshapen, not numeric or not
-        finite. The network is as it was.
+        finite. The network is left unchanged.
 
     Examples
     --------
@@ -90,8 +90,13 @@ def load_chainer_npz(
     for name, array in arrays.items():
         numeric = array.dtype.kind in "fiu"
         if not numeric or not np.isfinite(array).all():
-            found = "NaN or infinity" if numeric else f"dtype {array.dtype}"
-            raise InvalidDataError(Fault(file, field=name, expected="finite numbers", found=found))
+            fault = Fault(
+                file,
+                field=name,
+                expected="finite numbers",
+                found="NaN or infinity" if numeric else f"dtype {array.dtype}",
+            )
+            raise InvalidDataError(fault)
 
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -102,7 +107,7 @@ def load_chainer_npz(
 
 
 def _chainer_names(network: nn.Module) -> dict[str, str]:
-    """Every array of a network: Chainer's name to ours."""
+    """Chainer's names of a network's arrays, mapped to ours."""
     present = network.state_dict().keys()
     names = {}
     for path, module in network.named_modules():
@@ -117,7 +122,7 @@ def _is_running(name: str) -> bool:
 
 
 def _block_remedy(network: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> str | None:
-    """What to say where the number of residual blocks is all that differs, or may be."""
+    """Advice where the weights and the generator have different numbers of residual blocks."""
     if not isinstance(network, Generator):
         return None
     numbers = {name.split("/")[1] for name in arrays if name.startswith("residual_network/")}

@@ -29,12 +29,12 @@ _FORMAT = 1
 
 
 def write_document(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> Path:
-    """Write what was saved with a checkpoint beside it, as readable JSON; give the file's name.
+    """Write the metadata of a checkpoint next to it, as readable JSON; return the file's path.
 
     Raises
     ------
     InvalidDataError
-        The disk is full; an earlier file is as it was.
+        The disk is full; an earlier file is left unchanged.
     """
     path = Path(path).with_suffix(".json")
     text = json.dumps(package_versions() | dict(metadata), indent=2) + "\n"
@@ -69,7 +69,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, document: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Header and tensors of a safetensors file."""
+    """Return the header and the tensors of a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     require_file(path)

@@ -1,4 +1,4 @@
-"""Trained networks on disk: save with provenance, load again, and describe as a source."""
+"""Trained networks on disk: save with provenance, load, and describe as a source."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network as it was saved, and what was saved with it.
+    """A saved network and its metadata.
 
     Attributes
     ----------
     network
         The network with its weights, in evaluation mode. Its attribute ``trained_in`` is
-        ``"bfloat16"`` where it was trained in that, else ``"float32"``.
+        ``"bfloat16"`` if it was trained in that precision, else ``"float32"``.
     metadata
         The document of the file: ``format``, ``network`` (``class`` and ``options``),
-        ``versions``, and all that was given to :func:`save`.
+        ``versions``, and all metadata passed to :func:`save`.
     """
 
     network: nn.Module
@@ -52,20 +52,20 @@ def save(
     path: str | os.PathLike[str],
     **metadata: Any,
 ) -> Path:
-    """Write a checkpoint: beside its place first, then renamed, so that none is ever half there.
+    """Write a checkpoint to a temporary file, then rename it, so that it is never incomplete.
 
     Parameters
     ----------
     model_or_state
         A network of :data:`deepbedmap.model.networks.NETWORKS`; or a state (names to tensors,
-        say averaged weights), with ``network={"class": ..., "options": {...}}`` in the metadata.
+        as of averaged weights), with ``network={"class": ..., "options": {...}}`` in the metadata.
     path
-        Where to; folders on the way are made.
+        File to write; missing folders are created.
     **metadata
-        Anything that JSON can hold: ``normalisation={...}``, ``seed=0``, ... Of these,
-        ``sources=[...]`` lists the files that the network was trained on, surveys and inputs, as
+        JSON values: ``normalisation={...}``, ``seed=0``, ... ``sources=[...]`` lists the files that
+        the network was trained on, surveys and inputs, as
         :func:`deepbedmap.provenance.describe_file` does: citations of the checkpoint are made from
-        it; and ``resolutions={...}`` are the cells of the inputs in metres, by default those of
+        it. ``resolutions={...}`` gives the cell sizes of the inputs in metres, by default those of
         this package's tiles, :data:`deepbedmap.tiles.inputs.RESOLUTIONS`.
 
     Returns
@@ -76,7 +76,7 @@ def save(
     Raises
     ------
     TypeError
-        The metadata are not JSON, or the network is not one that can be loaded again.
+        The metadata are not JSON, or the network's class is not one of ``NETWORKS``.
 
     Examples
     --------
@@ -102,14 +102,14 @@ def save(
 
 
 def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Checkpoint:
-    """Read a checkpoint and make its network again.
+    """Read a checkpoint and rebuild its network.
 
     Parameters
     ----------
     path
-        A file of :func:`save`.
+        A file written by :func:`save`.
     device
-        Where the network is put.
+        Device on which the network is placed.
 
     Returns
     -------
@@ -121,8 +121,8 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Ch
     MissingDataError
         There is no such file.
     InvalidDataError
-        It is cut short, no checkpoint of this package (a pickle is never opened), of a network
-        this version does not have, or its arrays do not fit the network it names.
+        The file is truncated or not a checkpoint of this package (a pickle is never opened), its
+        network is unknown to this version, or its arrays do not fit that network.
     """
     path = Path(path)
     header, tensors = read_tensors(path)
@@ -133,14 +133,14 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Ch
                 str(path),
                 expected="a network",
                 found="the state of a training",
-                remedy="load the best.safetensors beside it",
+                remedy="load the best.safetensors next to it",
             )
         )
     network = _blank_network(metadata["network"], path)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    remedy = "its arrays are of another network than it names: save or copy it again"
-    require_shapes(expected, found, str(path), remedy)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    remedy = "its arrays belong to a network other than the one it names: save or copy it again"
+    require_shapes(expected, shapes, str(path), remedy)
     network.load_state_dict(tensors, assign=True)
     precision: Any = "float32"
     with contextlib.suppress(KeyError, TypeError):
@@ -150,13 +150,13 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Ch
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Describe a checkpoint as a source, for the provenance of what is predicted by it.
+    """Describe a checkpoint as a source, for the provenance of its predictions.
 
     Returns
     -------
     dict
-        As of :func:`deepbedmap.provenance.describe_file`, in the role of ``checkpoint``; and, where
-        the training stated it, ``training_set``: what was left out of it, its split, its digest.
+        The fields of :func:`deepbedmap.provenance.describe_file`, role ``checkpoint``; and, if the
+        training recorded it, ``training_set``: its exclusions, split and digest.
 
     Raises
     ------
@@ -167,8 +167,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     header, _ = read_tensors(Path(path))
     training_set = document_of(header, Path(path)).get("training_set")
-    described = describe_file(path, "checkpoint")
-    return described | ({"training_set": training_set} if training_set else {})
+    source = describe_file(path, "checkpoint")
+    return source | ({"training_set": training_set} if training_set else {})
 
 
 def _description(network: nn.Module) -> dict[str, Any]:

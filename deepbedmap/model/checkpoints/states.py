@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class State:
-    """The state of a training: its tensors by name, and the document that goes with them."""
+    """The state of a training: its tensors by name, and their JSON document."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
@@ -35,16 +35,16 @@ class State:
 def save_state(
     tensors: Mapping[str, Tensor], path: str | os.PathLike[str], **metadata: Any
 ) -> Path:
-    """Write the state of a training, and beside it the document in readable JSON.
+    """Write the state of a training, and next to it the document as readable JSON.
 
     Parameters
     ----------
     tensors
-        All that the training goes on from: weights, moments, random states.
+        Everything from which the training resumes: weights, moments, random states.
     path
-        Where to, ending in ``.safetensors``; the JSON differs in its ending.
+        File to write, ending in ``.safetensors``; the JSON has the same name, ending in ``.json``.
     **metadata
-        Anything that JSON can hold.
+        Values that JSON can represent.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def save_state(
     Raises
     ------
     InvalidDataError
-        The disk is full; an earlier file is as it was.
+        The disk is full; an earlier file is left unchanged.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def save_state(
     >>> load_state(path).metadata["step"], path.with_suffix(".json").exists()
     (3, True)
     """
-    # One file alone is complete in itself: the JSON is there to be read by people.
+    # The safetensors file is complete by itself: the JSON is for people to read.
     path = write_tensors(tensors, Path(path), package_versions() | {"state": True} | metadata)
     write_document(path, metadata)
     return path
@@ -80,7 +80,7 @@ def load_state(path: str | os.PathLike[str]) -> State:
     MissingDataError
         There is no such file.
     InvalidDataError
-        It is cut short, or no state of a training.
+        The file is truncated, or not the state of a training.
     """
     path = Path(path)
     header, tensors = read_tensors(path)
@@ -90,20 +90,20 @@ def load_state(path: str | os.PathLike[str]) -> State:
             Fault(
                 str(path),
                 expected="the state of a training",
-                found=f"a checkpoint of a {metadata['network']['class']} alone",
-                remedy="go on from the last.safetensors of the training's folder",
+                found=f"a checkpoint of a {metadata['network']['class']} only",
+                remedy="resume from the last.safetensors in the training's folder",
             )
         )
     return State(tensors, metadata)
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str) -> None:
-    """Copy weights into a network, in whose memory they then are.
+    """Copy weights into the memory of a network.
 
     Raises
     ------
     InvalidDataError
-        One is missing, surplus or misshapen; the fault names ``file``.
+        An array is missing, surplus or misshapen; the fault names ``file``.
     """
     require_shapes(
         {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()},

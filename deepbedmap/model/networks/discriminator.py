@@ -1,4 +1,4 @@
-"""The discriminator, which tells a surveyed bed from a generated one, and the networks by name.
+"""The discriminator, which distinguishes surveyed from generated beds, and the networks by name.
 
 It is the discriminator of Leong & Horgan (2020), DeepBedMap, doi 10.5194/tc-14-3687-2020.
 """
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Discriminator(nn.Module):
-    """Tells a surveyed bed from a generated one: the higher the logit, the likelier surveyed.
+    """Distinguishes surveyed from generated beds: a higher logit means more likely surveyed.
 
-    Ten convolutions with batch normalisation, the mean over the cells that are left, and two
-    fully connected layers: 10,370,761 parameters.
+    Ten convolutions with batch normalisation, the mean over the remaining cells, and two fully
+    connected layers: 10,370,761 parameters.
 
     Attributes
     ----------
@@ -60,12 +60,12 @@ class Discriminator(nn.Module):
         ----------
         y
             Bed elevation in metres, 250 m cells, (n, 1, 36, 36); other sizes of at least 32 x 32
-            cells are judged too.
+            cells are accepted too.
 
         Returns
         -------
         Tensor
-            Logits, (n, 1), in the dtype of the weights, also inside of autocast.
+            Logits, (n, 1), in the dtype of the weights, also under autocast.
 
         Raises
         ------
@@ -74,8 +74,8 @@ class Discriminator(nn.Module):
         """
         if y.ndim != 4 or y.shape[1] != 1 or min(y.shape[2:]) < 32:
             raise ValueError(f"y: expected shape (n, 1, 36, 36), found {tuple(y.shape)}")
-        # In bfloat16 a bed at -2000 m would lose what is smaller than 8 m: autocast begins after
-        # the first normalisation.
+        # bfloat16 resolves a bed at -2000 m only to 8 m: autocast begins after the first
+        # normalisation.
         with without_autocast(y.device):
             y = leaky_relu(self.conv_layer0(y.to(self.conv_layer0.weight.dtype)))
             y = self._layer(1, y)

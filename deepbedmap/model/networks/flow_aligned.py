@@ -23,35 +23,35 @@ NORMALISATION = {
     "bed": 300.0,  # m, by which the prior less its mean is divided
     "correction": 300.0,  # m, by which the output is multiplied before the bicubic prior is added
     "surface": 20.0,  # m, by which the surface less its plane is divided
-    "short_surface": 3.0,  # m, likewise what of it is shorter than 2 km
+    "short_surface": 3.0,  # m, by which the surface without wavelengths over 2 km is divided
     "velocity": 0.2,  # by which the velocity's deviation, relative to its mean, is divided
     "mean_accumulation": 200.0,  # kg m-2 a-1, taken from the accumulation
     "accumulation": 60.0,  # kg m-2 a-1, by which the rest is divided
 }
-"""What makes the inputs of a :class:`FlowAlignedGenerator` of the order of one, by default."""
+"""Default constants that scale the inputs of a :class:`FlowAlignedGenerator` to order one."""
 
 
 class FlowAlignedGenerator(nn.Module):
     """A small generator that corrects the bicubic prior, seen along the flow of the ice.
 
-    Each tile is turned by quarters and mirrored until its mean velocity points between east and
-    north-east: what a bed does to the surface above it depends on the direction of flow alone, so
-    that the network need not learn it anew for each. Heights lose their mean (the bed) or their
-    plane (the surface), and the network gives what is to be added to the bicubic interpolation of
-    the prior. The surface is given twice, whole and without what is longer than 2 km; the velocity
-    as its relative deviation from the mean and as the mean's direction.
+    Each tile is rotated by quarter turns and mirrored until its mean velocity points between east
+    and north-east: how the bed shapes the surface above it depends only on the direction of flow,
+    so that the network need not learn each direction separately. The mean is subtracted from the
+    bed and the plane of best fit from the surface, and the output is a correction to the bicubic
+    interpolation of the prior. The surface enters twice, complete and without wavelengths over
+    2 km; the velocity as its relative deviation from the mean and as the mean's direction.
 
     Parameters
     ----------
     num_residual_blocks, residual_scaling, features, growth, input_features, flags
-        Of the :class:`Generator` inside. The defaults train in minutes on two cores.
+        Options of the :class:`Generator` inside. The defaults train in minutes on two cores.
     normalisation
         Constants that differ from :data:`NORMALISATION`; a checkpoint keeps them all.
 
     Attributes
     ----------
     options : dict
-        The arguments that make this network again, plain enough for JSON.
+        The arguments that rebuild this network, as JSON can represent them.
 
     Examples
     --------
@@ -88,8 +88,8 @@ class FlowAlignedGenerator(nn.Module):
         self.options = {
             name: value for name, value in self.generator.options.items() if name != "bands"
         } | {"normalisation": self.normalisation}
-        # Larger weights than the published ones train in fewer steps. The first correction is
-        # small, and the first offsets are none.
+        # Larger initial weights than the published ones train in fewer steps. The initial
+        # correction is small, and the initial offsets are zero.
         for name, module in self.generator.named_modules():
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
@@ -103,11 +103,11 @@ class FlowAlignedGenerator(nn.Module):
     ) -> Tensor:
         """Refine the bed of square tiles; inputs, output and errors as :class:`Generator`'s.
 
-        A tile without velocity has no direction to be turned into: it is left as it lies.
+        A tile without velocity has no direction of flow: it keeps its orientation.
         """
         if x.ndim != 4 or x.shape[2] != x.shape[3]:
             raise ValueError(
-                f"x: expected shape (n, 1, h, h), since tiles are turned, found {tuple(x.shape)}"
+                f"x: expected shape (n, 1, h, h), since tiles are rotated, found {tuple(x.shape)}"
             )
         if present is not None and present.shape != (len(x), 3):
             raise ValueError(
@@ -117,8 +117,8 @@ class FlowAlignedGenerator(nn.Module):
         w1, w2, w3 = zero_absent((w1, w2, w3), present)
         east, north = w2.mean((2, 3)).unbind(1)
         quarters = (-torch.atan2(north, east) / (math.pi / 2)).round().long() % 4
-        # Tiles turned alike stand side by side: this sets the order in which gradients are summed,
-        # which a training that is to be repeated to the last digit depends on.
+        # Tiles with the same turn are adjacent. This fixes the order in which gradients are summed,
+        # and with it the last bits of a training.
         order = quarters.argsort(stable=True)
         quarters, present = quarters[order], None if present is None else present[order]
         w2 = turn(w2[order], quarters, vector=True)
@@ -132,17 +132,17 @@ class FlowAlignedGenerator(nn.Module):
         return bed
 
     def reach(self, x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> dict[str, float]:
-        """How many of the constants of the normalisation the inputs reach, which should be few.
+        """Return the range of the inputs in units of their normalisation constants, ideally a few.
 
         Parameters
         ----------
         x, w1, w2, w3
-            As of :meth:`forward`.
+            As :meth:`forward` takes them.
 
         Returns
         -------
         dict
-            By name of the constant: 99.9 % of the input, divided by it, lies within this.
+            By name of the constant: the 99.9th percentile of the absolute input divided by it.
         """
         bed, surface, velocity, accumulation = self._inputs(x, w1, w2, w3)
         channels = {
@@ -171,26 +171,26 @@ class FlowAlignedGenerator(nn.Module):
         return bed, surface, velocity, (w3 - by["mean_accumulation"]) / by["accumulation"]
 
 
-def _normalisation(given: Mapping[str, float]) -> dict[str, float]:
-    unknown = sorted(given.keys() - NORMALISATION.keys())
+def _normalisation(constants: Mapping[str, float]) -> dict[str, float]:
+    unknown = sorted(constants.keys() - NORMALISATION.keys())
     if unknown:
         raise ValueError(
             f"normalisation: expected any of {', '.join(NORMALISATION)}, found {unknown[0]}"
         )
-    for name, value in given.items():
+    for name, value in constants.items():
         if not math.isfinite(value) or (value <= 0 and name != "mean_accumulation"):
             raise ValueError(f"normalisation: expected {name} above 0, found {value}")
-    return NORMALISATION | dict(given)
+    return NORMALISATION | dict(constants)
 
 
 def _smooth(grid: Tensor, cells: int = 21) -> Tensor:
-    """Mean over a square of cells around each cell, the edges carried on outward."""
+    """Mean over a square of cells around each cell, with edge values replicated outward."""
     grid = functional.pad(grid, (cells // 2,) * 4, mode="replicate")
     return functional.avg_pool2d(functional.avg_pool2d(grid, (cells, 1), 1), (1, cells), 1)
 
 
 def _without_plane(grid: Tensor) -> Tensor:
-    """What is left of each tile when the plane that fits it best is taken away."""
+    """Each tile less the plane of best fit."""
     height, width = grid.shape[2:]
     rest = grid - grid.mean((2, 3), keepdim=True)
     for size, shape in ((height, (height, 1)), (width, (1, width))):

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 class Generator(nn.Module):
-    """Refines a 1 km bed elevation grid to 250 m with what is known at the surface above it.
+    """Refines a 1 km bed elevation grid to 250 m with observations at the ice surface.
 
-    Input block, residual-in-residual dense blocks with a skip around them all, two nearest-
-    neighbour doublings, each with a convolution, and two deformable convolutions.
-    With the defaults it is the published network, of 8,907,749 parameters; the options after
-    ``*`` give smaller members of the same family.
+    Input block, residual-in-residual dense blocks with a skip connection around them all, two
+    nearest- neighbour doublings, each with a convolution, and two deformable convolutions. The
+    defaults give the published network, with 8,907,749 parameters; the keyword-only options give
+    smaller members of the same family.
 
     Parameters
     ----------
@@ -45,19 +45,19 @@ class Generator(nn.Module):
     growth
         Channels that each convolution of a dense block adds.
     input_features
-        Channels that the input block makes of each of its four inputs.
+        Channels of the input block for each of its four inputs.
     bands
         Channels of x, w1, w2 and w3.
     flags
         Whether the network learns what the absence of w1, w2 or w3 means (``3 input_features``
-        parameters more). Without, an absent input is taken for zeros.
+        more parameters). If not, an absent input is treated as zeros.
 
     Attributes
     ----------
     options : dict
-        The arguments that make this network again, plain enough for JSON.
+        The arguments that rebuild this network, as JSON can represent them.
     convolutional : bool
-        True: a domain of any size is one image, whose cells are seen alike wherever they lie.
+        True: a domain of any size can be treated as one image, independent of position.
     flags : bool
 
     Examples
@@ -127,18 +127,18 @@ class Generator(nn.Module):
         w1
             Ice surface elevation in metres, 100 m cells, (n, 1, 10h, 10w).
         w2
-            Ice velocity along x and y in metres a year, 500 m cells, (n, 2, 2h, 2w).
+            Ice velocity along x and y in m a-1, 500 m cells, (n, 2, 2h, 2w).
         w3
-            Snow accumulation in kg m-2 a year, 1 km cells, (n, 1, h, w).
+            Snow accumulation in kg m-2 a-1, 1 km cells, (n, 1, h, w).
         present
             Which of w1, w2 and w3 each tile has, bool (n, 3); by default all. The values of an
-            absent input are never used. Or which of them each cell of 1 km has in the 3 km around
-            it, bool (n, 3, h - 2, w - 2).
+            absent input are never used. Alternatively per 1 km cell, for the 3 km around it, bool
+            (n, 3, h - 2, w - 2).
 
         Returns
         -------
         Tensor
-            Bed elevation in metres, 250 m cells, (n, 1, 4(h - 2), 4(w - 2)): the area of x less
+            Bed elevation in metres, 250 m cells, (n, 1, 4(h - 2), 4(w - 2)): the area of x without
             one cell on each side.
 
         Raises
@@ -181,12 +181,12 @@ class Generator(nn.Module):
             expected = (n, bands, scale * height, scale * width)
             if tensor.shape != expected:
                 raise ValueError(
-                    f"{name}: expected shape {expected} beside x of {tuple(x.shape)}, "
+                    f"{name}: expected shape {expected} for x of {tuple(x.shape)}, "
                     f"found {tuple(tensor.shape)}"
                 )
         shapes = ((n, 3), (n, 3, height - 2, width - 2))
         if present is not None and (present.shape not in shapes or present.dtype != torch.bool):
             raise ValueError(
-                f"present: expected bool of shape {(n, 3)} beside x of {tuple(x.shape)}, "
+                f"present: expected bool of shape {(n, 3)} for x of {tuple(x.shape)}, "
                 f"found {present.dtype} of shape {tuple(present.shape)}"
             )

@@ -1,7 +1,7 @@
-"""Tiles turned by quarters and mirrored, with the vectors in them.
+"""Tiles rotated by quarter turns and mirrored, vectors included.
 
-A turn is a whole number from 0 to 7: its remainder by four counts the quarters
-counter-clockwise, and from four on north and south are swapped afterwards.
+A turn is an integer from 0 to 7: modulo four it is the number of quarter turns
+counter-clockwise; from four on, north and south are swapped afterwards.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TURNS = 8
-"""How many ways there are to turn and mirror a square."""
+"""Number of ways to rotate and mirror a square."""
 
 _VECTORS = ("w2",)
 _PLACELESS = ("present", "index")
 
 
 def augment(batch: Mapping[str, Tensor], turns: Tensor) -> dict[str, Tensor]:
-    """Turn each tile of a batch in its own way.
+    """Turn each tile of a batch by its own turn.
 
-    Without a host synchronisation: which tile is turned how stays on the device.
+    There is no host synchronisation: the turns stay on the device.
 
     Parameters
     ----------
     batch
         Square grids (n, bands, h, h), rows from north to south: ``x``, ``w1``, ``w2`` (a vector
         along x and y, whose components turn too), ``w3``, ``y``, ``mask``. ``present`` and
-        ``index`` are passed on as they are.
+        ``index`` are passed on unchanged.
     turns
-        (n,) whole numbers from 0 to 7, on the batch's device; drawn by
-        ``torch.randint(TURNS, (n,))``, they make a network see each tile in all directions.
+        (n,) integers from 0 to 7, on the batch's device. Drawn by ``torch.randint(TURNS, (n,))``,
+        they show a network each tile in all orientations.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def augment(batch: Mapping[str, Tensor], turns: Tensor) -> dict[str, Tensor]:
 
 
 def undo(turns: Tensor) -> Tensor:
-    """Turns that bring back tiles that were turned by these.
+    """Return the inverse of each turn.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def turn(grid: Tensor, quarters: Tensor, *, vector: bool = False) -> Tensor:
     quarters
         (n,)
     vector
-        Whether the two bands are a vector's components to the east and to the north.
+        Whether the two bands are the east and north components of a vector.
 
     Returns
     -------

@@ -11,12 +11,10 @@ from .predicting import predict as predict
 from .predicting import reader as reader
 from .predicting import window as window
 from .preparing import SUFFIXES as SUFFIXES
-from .refining import QUALITY as QUALITY
 from .refining import ZOOM as ZOOM
 from .refining import Block as Block
 
 __all__ = [
-    "QUALITY",
     "SUFFIXES",
     "ZOOM",
     "Block",

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from deepbedmap.model.prediction.bed_store import BedStore, Refinement
     from deepbedmap.progress import StepProgress
 
-_FORMAT = 1  # of the work folder: that of another one is not gone on with
+_FORMAT = 1  # of the work folder; one of another format is not resumed
 
 
 def sources_of_product(
     rasters_by_role: Mapping[str, xr.DataArray], outline: Any, files: Iterable[Path]
 ) -> list[dict[str, Any]]:
-    """What the product is made of, as :mod:`deepbedmap.citation` reads it; each file read once."""
+    """Return the sources of a product, as citations read them; each file is read once."""
     from deepbedmap import rasters
     from deepbedmap.provenance import describe_file
 
@@ -50,8 +50,8 @@ def sources_of_product(
         places.append(("grounding line", Path(outline)))
     unique = dict.fromkeys(path for _, path in places if path is not None)
     with ThreadPoolExecutor(4) as pool:
-        told = pool.map(partial(describe_file, role=""), unique)
-        described = dict(zip(unique, told, strict=True))
+        descriptions = pool.map(partial(describe_file, role=""), unique)
+        described = dict(zip(unique, descriptions, strict=True))
     sources = []
     for role, path in places:
         if path is not None:
@@ -68,7 +68,7 @@ def sources_of_product(
 def identity_of(
     work: Refinement, sources: Sequence[dict[str, Any]], rasters_by_role: Mapping[str, xr.DataArray]
 ) -> dict[str, Any]:
-    """What the refined bed depends on."""
+    """Return everything on which the refined bed depends."""
     roles = {ROLES[name] for name in rasters_by_name(work.inputs)}
     return {
         "format": _FORMAT,
@@ -80,17 +80,22 @@ def identity_of(
 
 
 def _digest(raster: xr.DataArray) -> list[Any]:
-    """What tells a raster from others, beside the checksum of the file that it is read from."""
+    """What distinguishes a raster from others, besides the checksum of its file."""
     from deepbedmap import rasters
 
     bands = raster[raster.dims[0]].to_numpy().tolist() if raster.ndim == 3 else [raster.name]
-    said = [raster.shape, rasters.bounds_of(raster), sorted(map(repr, raster.attrs.items())), bands]
+    facts = [
+        raster.shape,
+        rasters.bounds_of(raster),
+        sorted(map(repr, raster.attrs.items())),
+        bands,
+    ]
     if "source" in raster.encoding:
-        return said
+        return facts
     if raster.chunks is not None:
-        return [*said, raster.data.name]
+        return [*facts, raster.data.name]
     values = np.ascontiguousarray(raster.to_numpy())
-    return [*said, sha256_of(values.data)]
+    return [*facts, sha256_of(values.data)]
 
 
 def assemble_layers(
@@ -99,7 +104,7 @@ def assemble_layers(
     sources: Sequence[dict[str, Any]],
     others: Mapping[str, xr.DataArray],
 ) -> xr.Dataset:
-    """All layers on the cells of the bed, lazily."""
+    """Return all layers on the cells of the bed, lazily."""
     import xarray as xr
 
     from deepbedmap import products, rasters
@@ -152,23 +157,23 @@ def _on_lattice(geoid: xr.DataArray, bed: xr.DataArray) -> xr.DataArray:
     return rasters.convert_datum(nowhere, "ellipsoid", {name: geoid.drop_attrs(deep=False)})
 
 
-def add_provenance(dataset: xr.Dataset, **said: Any) -> None:
-    """Put more into the provenance."""
-    dataset.attrs["provenance"] = json.dumps(json.loads(dataset.attrs["provenance"]) | said)
+def add_provenance(dataset: xr.Dataset, **entries: Any) -> None:
+    """Add entries to the provenance of a product."""
+    dataset.attrs["provenance"] = json.dumps(json.loads(dataset.attrs["provenance"]) | entries)
 
 
 def publish(
     dataset: xr.Dataset, paths: Sequence[Path], parts: Parts, progress: StepProgress | None
 ) -> list[Path]:
-    """Write the products; the first takes the work folder with it."""
+    """Write the products; publishing the first removes the work folder."""
     from deepbedmap import products
 
     for path in (*paths[1:], first := parts.folder / paths[0].name):
 
-        def tell(done: int, total: int, path: Path = path) -> None:
+        def report(done: int, total: int, path: Path = path) -> None:
             if progress is not None:
                 progress(done, total, f"writing {path.name}")
 
-        products.write(dataset, path, progress=tell)
+        products.write(dataset, path, progress=report)
     parts.publish(first)
     return list(paths)

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from torch import nn
 
     from deepbedmap.model.prediction.refining import Block
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
     from deepbedmap.tiles.inputs import Inputs
 
 CHUNK = 1024
-"""Cells a side of what is read back, checked and written at once."""
+"""Width (cells) of the square chunks that are read, checked and written at once."""
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """What each process must know to refine a band."""
+    """Everything a process needs to refine a band."""
 
     networks: list[nn.Module]
     inputs: Inputs
@@ -49,7 +49,7 @@ class Refinement:
 
 
 class BedStore:
-    """Refined beds in plain files, whose rows several processes may write."""
+    """Refined beds in plain files, to which several processes may write rows."""
 
     def __init__(self, folder: Path, work: Refinement) -> None:
         self.shape = work.shape
@@ -58,12 +58,12 @@ class BedStore:
 
     @property
     def sizes(self) -> dict[Path, int]:
-        """Bytes of each file."""
+        """Size of each file in bytes."""
         cells = math.prod(self.shape)
         return dict.fromkeys(self.beds, 4 * cells) | {self.quality: cells}
 
     def require_room(self, paths: Sequence[Path]) -> None:
-        """Check that what is not written yet has room, and what a GeoTIFF is made from."""
+        """Check the disk space for the rest of the rows, and for the cells of a GeoTIFF."""
         parent = paths[0].parent
         held = sum(file.stat().st_blocks * 512 for file in self.sizes if file.exists())
         needed, free = sum(self.sizes.values()) - held, shutil.disk_usage(parent).free
@@ -80,13 +80,13 @@ class BedStore:
             )
 
     def make(self) -> None:
-        """Make the files that are not there yet."""
+        """Create the missing files."""
         for file, size in self.sizes.items():
             with file.open("ab") as opened:
                 opened.truncate(size)
 
     def write(self, member: int, block: Block) -> None:
-        """Write a block of the bed; of the first network's, its quality too."""
+        """Write a block of a bed, and for the first network also its quality."""
         self._write(self.beds[member], block.bed, block)
         if member == 0:
             self._write(self.quality, block.quality, block)
@@ -104,13 +104,13 @@ class BedStore:
                 Fault(
                     str(path),
                     expected="a file that can be written",
-                    found=f"{error.strerror}; what is done is kept",
+                    found=f"{error.strerror}; finished rows are kept",
                     remedy="make room, then start the same again",
                 )
             ) from error
 
     def read(self, path: Path) -> Any:
-        """Give what a file holds, lazily, as an array of dask."""
+        """Return the values of a file as a lazy dask array."""
         from dask import array
 
         rows = _Rows(path, self.shape)
@@ -122,7 +122,7 @@ class BedStore:
 
 @dataclass(frozen=True)
 class _Rows:
-    """A plain file of rows, of which no more is held than is asked for."""
+    """A plain file of rows; only the requested part is in memory."""
 
     path: Path
     shape: tuple[int, int]

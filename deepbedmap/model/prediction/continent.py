@@ -51,18 +51,20 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    import xarray as xr
+
     from deepbedmap.model.prediction.predicting import Precision
     from deepbedmap.model.prediction.preparing import Source
     from deepbedmap.model.prediction.refining import Block
+    from deepbedmap.places import Bounds
     from deepbedmap.products.check_report import Report
     from deepbedmap.products.rules import Policy
     from deepbedmap.progress import StepProgress
-    from deepbedmap.rasters.lattice import Bounds
     from deepbedmap.tiles.inputs import Inputs
 
 _CELLS = round(RESOLUTIONS["x"] / RESOLUTION)  # of the bed, along a side of one of the prior
 _AHEAD = 4  # parts of the bed that wait to be written
-_CACHE = 256 * 2**20  # bytes of blocks that GDAL keeps: by default 5 % of all the machine has
+_CACHE = 256 * 2**20  # bytes of GDAL's block cache, by default 5 % of the memory of the machine
 
 
 def make_dem(
@@ -86,79 +88,79 @@ def make_dem(
 ) -> list[Path]:
     """Predict a bed from files, check it, and write it.
 
-    A run that was stopped, even by SIGKILL, goes on when it is started again with the same data and
-    options, and gives the same files, byte for byte (on one device). With another ``memory`` it
-    goes on too; the bed then differs by less than 1e-3 m in float32. The work is done beside the
-    first product, in the folder ``.<name>.parts``. What is at a product's place is replaced in the
-    end.
+    A stopped run, even one ended by SIGKILL, resumes when it is started again with the same data
+    and options, and gives the same files, byte for byte (on one device). It also resumes with
+    another ``memory``; the bed then differs by less than 1e-3 m in float32. Intermediate files are
+    next to the first product, in the folder ``.<name>.parts``. Existing products are replaced only
+    at the end.
 
     Started by ``torchrun``, each process refines every n-th band, on a GPU of its own where there
-    are GPUs, and the first puts them together; all must see the same folders.
+    are GPUs, and the first assembles them; all must see the same folders.
 
     Parameters
     ----------
     checkpoints
-        Trained networks, one or several (an ensemble). Of a folder its ``best.safetensors``, as
-        `deepbedmap train` leaves it; else all ``.safetensors`` in it, or else those that are called
-        ``best.safetensors`` in its folders, by name.
+        Trained networks, one or several (an ensemble). A folder stands for its
+        ``best.safetensors``, as `deepbedmap train` writes it; else for all ``.safetensors`` in it,
+        or else for every ``best.safetensors`` in its subfolders, by name.
     inputs
         Rasters, or by name (``prior``, ``surface``, ``velocity``, ``accumulation``, and perhaps
         ``surface_filler``) rasters or what :func:`open_source` takes.
     out
-        Of one product or several, whose names end in ``.tif`` (a Cloud Optimized GeoTIFF of the
-        bed), ``.nc`` or ``.zarr`` (all layers).
+        Paths of one product or several, whose names end in ``.tif`` (a Cloud Optimized GeoTIFF of
+        the bed), ``.nc`` or ``.zarr`` (all layers).
     bounds
-        Whole kilometres on the prior's cell edges; by default what the prior covers, less the 1 km
-        by which the inputs must reach beyond.
+        Whole kilometres on the prior's cell edges; by default the extent of the prior without
+        the 1 km margin that the inputs must cover around the bed.
     memory
-        Bytes for the network's work, on the GPU or on the CPU; by default 80 % of what a GPU has
-        free, or 2 GB.
+        Bytes for the network's work, on the GPU or on the CPU; by default 80 % of the free memory
+        of a GPU, or 2 GB.
     device
-        By default a GPU, if there is one.
+        Where to compute; by default a GPU, if there is one.
     precision
         ``"bfloat16"`` (autocast on a GPU; on a CPU all is float32) or ``"float32"``; by default
-        what each network was trained in: :func:`deepbedmap.model.prediction.autocasts`.
+        the precision of each network's training: :func:`deepbedmap.model.prediction.autocasts`.
     client
         A ``dask.distributed.Client``: its workers, which must see the same files, refine the bands
         on their CPUs; this process writes them.
     geoid
-        Height of the geoid above the ellipsoid in metres: a layer, and for checks that need heights
-        above the sea.
+        Height of the geoid above the ellipsoid in metres: a layer of the product, used by checks
+        that need heights above sea level.
     mask
-        BedMachine's: 0 ocean, 1 ice-free land, 2 grounded ice, 3 floating ice.
+        In BedMachine's classes: 0 ocean, 1 ice-free land, 2 grounded ice, 3 floating ice.
     policies
         As :func:`deepbedmap.products.check` takes them.
     outline
-        Polygons of the grounded ice, or the file of them. Alone, the bed is cut there; with a
-        bathymetry it goes over into that.
+        Polygons of the grounded ice, or their file. The bed is cut at the grounding line, or with a
+        bathymetry blended into that.
     bathymetry
         Sea floor in metres, on the vertical datum of the prior.
     blend_width
-        Metres on each side of the grounding line.
+        Width of the blend on each side of the grounding line, in metres.
     progress
-        Called with how much is done, of how much, and of what: of refining (in km of rows), then of
-        writing each product.
+        Called with the amount done, the total and the name of the step: refining (in km of rows),
+        then writing each product.
     report
-        Called with what the checks found, before anything is written.
+        Called with the report of the checks, before anything is written.
 
     Returns
     -------
     list of pathlib.Path
         The products: see :func:`deepbedmap.products.assemble` for their layers. Of an ensemble, the
-        bed is that of the first network; all members, their mean and their standard deviation stand
-        beside it. The provenance names inputs and checkpoints with their checksums, what each
-        checkpoint says of its training set, and the commit of the registry.
+        bed is that of the first network; all members, their mean and their standard deviation are
+        further layers. The provenance names inputs and checkpoints with their checksums, the
+        training set that each checkpoint states, and the commit of the registry.
 
     Raises
     ------
     InvalidDataError
         The window with its margin reaches beyond an input; inputs differ in CRS or vertical datum,
-        or have other bands; a checkpoint is no network from such inputs to a bed of 250 m;
-        ``memory`` is too small for a band (the least that would do is named); a folder cannot be
-        written, or has no room. A check refuses: the work is kept, so that the same call with other
-        policies computes nothing anew.
+        or have other bands; a checkpoint's network does not map such inputs to a bed of 250 m;
+        ``memory`` is too small for a band (the minimum is named); a folder cannot be written, or
+        has no room. A check refuses the bed: the refined rows are kept, so that the same call with
+        other policies computes nothing again.
     MissingDataError
-        A file is not there; the message says which command gets it.
+        A file is missing; the message names the command that gets it.
     DeepBedMapError
         Another process is writing the same product.
     ValueError
@@ -177,10 +179,7 @@ def make_dem(
     more = {"geoid": geoid, "mask": mask, "bathymetry": bathymetry}
     others = {role: raster_of(source) for role, source in more.items() if source is not None}
     window = covered_window(opened, bounds)
-    loaded = [saved.load(file) for file in files]
-    for file, checkpoint in zip(files, loaded, strict=True):
-        require_fitting_network(checkpoint, str(file))
-    networks = [checkpoint.network for checkpoint in loaded]
+    networks = _load_networks(files)
     with (
         rasterio.Env(GDAL_CACHEMAX=_CACHE),
         distributed.joined("cpu" if client is not None else device) as place,
@@ -188,9 +187,7 @@ def make_dem(
         autocast = [autocasts(network, place, precision) for network in networks]
         work = Refinement(networks, opened, window, memory, autocast)
         if distributed.rank():
-            shared = _told()
-            _refine(work, shared.items, Parts(paths[0], shared.identity), place)
-            torch.distributed.barrier()
+            _refine_with_others(work, paths[0], place)
             return paths
         rasters_by_role = {
             ROLES[name]: each for name, each in rasters_by_name(opened).items()
@@ -202,22 +199,19 @@ def make_dem(
         # Before hours of work: whether there is memory, and whether all layers go together.
         bands = _bands(work, place)
         dataset = assemble_layers(store, work, sources, others)
-        if outline is not None and bathymetry is not None:
-            dataset = products.blend(dataset, others["bathymetry"], outline, blend_width)
-        elif outline is not None:
-            dataset = products.cut_at_grounding_line(dataset, outline)
+        dataset = _ended_at_grounding_line(dataset, outline, others.get("bathymetry"), blend_width)
         store.require_room(paths)
         with parts:
             store.make()
-            items = _left(parts, _kept(parts, bands, [memory, place.type]))
-            _told(_Shared(identity, items))
+            items = _unfinished(parts, _kept(parts, bands, [memory, place.type]))
+            _broadcast(_Shared(identity, items))
             _refine(work, items, parts, place, client, progress)
             if distributed.world() > 1:
                 torch.distributed.barrier()
-            dataset, found = products.correct(dataset, policies=policies)
+            dataset, checks = products.correct(dataset, policies=policies)
             if report is not None:
-                report(found)
-            add_provenance(dataset, policies=policies, checks=found.to_dict())
+                report(checks)
+            add_provenance(dataset, policies=policies, checks=checks.to_dict())
             return publish(dataset, paths, parts, progress)
 
 
@@ -232,6 +226,34 @@ class _Item(NamedTuple):
 class _Shared(NamedTuple):
     identity: dict[str, Any]
     items: list[_Item]
+
+
+def _load_networks(files: Sequence[Path]) -> list[torch.nn.Module]:
+    """Networks of checkpoints, each of which fits the inputs and the bed."""
+    loaded = [saved.load(file) for file in files]
+    for file, checkpoint in zip(files, loaded, strict=True):
+        require_fitting_network(checkpoint, str(file))
+    return [checkpoint.network for checkpoint in loaded]
+
+
+def _refine_with_others(work: Refinement, product: Path, place: torch.device) -> None:
+    """Refine the share of a process that is not the first, which writes the products."""
+    shared = _broadcast()
+    _refine(work, shared.items, Parts(product, shared.identity), place)
+    torch.distributed.barrier()
+
+
+def _ended_at_grounding_line(
+    dataset: xr.Dataset, outline: Any, bathymetry: xr.DataArray | None, blend_width: float
+) -> xr.Dataset:
+    """Cut the bed at the grounding line, or blend it into a bathymetry there."""
+    from deepbedmap import products
+
+    if outline is None:
+        return dataset
+    if bathymetry is None:
+        return products.cut_at_grounding_line(dataset, outline)
+    return products.blend(dataset, bathymetry, outline, blend_width)
 
 
 def _bands(work: Refinement, place: torch.device) -> list[list[tuple[int, int]]]:
@@ -249,24 +271,24 @@ def _bands(work: Refinement, place: torch.device) -> list[list[tuple[int, int]]]
 
 
 def _kept(
-    parts: Parts, bands: list[list[tuple[int, int]]], asked: list[Any]
+    parts: Parts, bands: list[list[tuple[int, int]]], settings: list[Any]
 ) -> list[list[tuple[int, int]]]:
-    """The bands of an earlier run of which the same was asked, else these.
+    """The bands of an earlier run with the same settings, else these.
 
-    How the bed is cut shows in its last bits, and free memory is never the same.
+    Where the bed is cut into bands affects its last bits, and free memory differs between runs.
     """
     file = parts.folder / "bands.json"
     with contextlib.suppress(OSError, ValueError):
         kept = json.loads(file.read_text())
-        if kept["asked"] == asked:
+        if kept["asked"] == settings:
             return [[(start, stop) for start, stop in ranges] for ranges in kept["bands"]]
     with beside(file) as part:
-        part.write_text(json.dumps({"asked": asked, "bands": bands}))
+        part.write_text(json.dumps({"asked": settings, "bands": bands}))
     return bands
 
 
-def _left(parts: Parts, bands: Iterable[Iterable[tuple[int, int]]]) -> list[_Item]:
-    """Bands, or what is left of them where an earlier run had other ones."""
+def _unfinished(parts: Parts, bands: Iterable[Iterable[tuple[int, int]]]) -> list[_Item]:
+    """Bands without the rows that are done, as an earlier run may have had other bands."""
     items = []
     for member, ranges in enumerate(bands):
         for start, stop in ranges:
@@ -277,8 +299,8 @@ def _left(parts: Parts, bands: Iterable[Iterable[tuple[int, int]]]) -> list[_Ite
     return items
 
 
-def _told(shared: _Shared | None = None) -> Any:
-    """Tell what the first process knows to all."""
+def _broadcast(shared: _Shared | None = None) -> Any:
+    """Send an object of the first process to all; return it."""
     box = [shared]
     if distributed.world() > 1:
         torch.distributed.broadcast_object_list(box)
@@ -293,7 +315,7 @@ def _refine(
     client: Any = None,
     progress: StepProgress | None = None,
 ) -> None:
-    """Refine this process's share of bands; what is done is written while the next is computed."""
+    """Refine this process's share of bands; one is written while the next is computed."""
     store = BedStore(parts.folder, work)
     total = len(work.networks) * work.shape[0] // _CELLS
     mine = items[distributed.rank() :: distributed.world()]
@@ -321,7 +343,7 @@ def _refine(
 
 def _mark(parts: Parts, item: _Item, written: Iterable[Future[None]]) -> None:
     for each in written:
-        each.result()  # what could not be written is not done
+        each.result()  # raises if it could not be written: then the rows are not done
     for row in range(item.start, item.stop):
         parts.done(f"{item.member}.{row}")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from deepbedmap.model.prediction.refining import Block, Read
 
-_KEPT = 16  # margins that a band of a CPU has rows for, lest hours be lost where it is stopped
+_KEPT = 16  # height of a band on a CPU, in margins, so that stopping it does not lose hours
 
 
 def bands(
@@ -33,7 +33,7 @@ def bands(
     autocast: bool = False,
     batch_size: int = 32,
 ) -> list[slice]:
-    """Rows of the output, in km, that :func:`refine_band` computes at once.
+    """Return the bands of output rows, in km, that :func:`refine_band` computes at once.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def bands(
     shape
         Rows and columns of the input lattice (h, w), in cells of 1 km.
     memory
-        Bytes: on a GPU what PyTorch may allocate, weights included; on a CPU by how much the
-        process may grow. By default 80 % of the GPU's free memory, or 2 GB.
+        Bytes: on a GPU the most that PyTorch may allocate, weights included; on a CPU the most by
+        which the process may grow. By default 80 % of the GPU's free memory, or 2 GB.
     device, autocast, batch_size
         As :func:`refine_band` takes them.
 
@@ -51,13 +51,13 @@ def bands(
     -------
     list of slice
         From north to south, together h - 2 rows. On a CPU none has more than 16 times the rows that
-        the network sees to each side of a cell, however much memory there is: a finished band is
-        what a run that was stopped goes on from.
+        the network sees to each side of a cell, however much memory there is: a stopped run
+        resumes after the last finished band.
 
     Raises
     ------
     InvalidDataError
-        The memory is too small for one row; the least that would do is named.
+        The memory is too small for one row; the minimum is named.
     ValueError
         The domain has no cell.
     """
@@ -76,7 +76,7 @@ def least_memory(
     autocast: bool = False,
     batch_size: int = 32,
 ) -> int:
-    """Bytes with which :func:`bands` has bands of one row, unless offsets point further than 8 km.
+    """Return the memory (bytes) for bands of one row, unless offsets point further than 8 km.
 
     Parameters are those of :func:`bands`.
     """
@@ -103,20 +103,20 @@ def refine_band(
     network
         With a true attribute ``convolutional``, a :class:`deepbedmap.model.networks.Generator`:
         the domain is one image. Otherwise any that maps x, w1, w2 and w3 of tiles to their bed:
-        tiles of 9 km lie on a lattice of 3 km, and flush with the domain's edges, and are averaged
+        tiles of 9 km are placed every 3 km, and flush with the domain's edges, and are averaged
         with weights that fall to zero at a tile's edge (Hann). It is moved to the device and put
-        into evaluation mode. With a true attribute ``flags`` it is told what is ``present``.
+        into evaluation mode. With a true attribute ``flags`` it is passed ``present``.
     read
         Gives the inputs; called from a thread, ahead of the computation.
     shape
         Rows and columns of the input lattice (h, w), in cells of 1 km.
     band
-        Rows of the output in km, any of 0 to h - 2; :func:`bands` has those that suit the memory.
+        Rows of the output in km, any of 0 to h - 2; :func:`bands` gives those that fit the memory.
     device
         Where to compute.
     autocast
         Whether to compute in bfloat16, as a training with it does; the last layer, which gives
-        metres, in float32 all the same.
+        metres, stays in float32.
     memory
         As for :func:`bands`.
     origin
@@ -134,15 +134,16 @@ def refine_band(
     Raises
     ------
     InvalidDataError
-        The memory is too small; the least that would do is named.
+        The memory is too small; the minimum is named.
     ValueError
         ``read`` gives arrays of other shapes; the band is not in the domain.
 
     Notes
     -----
-    Gaps: where a convolutional network's 3 km window of an optional input meets one, the input
-    counts as absent from that cell, and a tile's as absent from the tile, as in training. A gap in
-    the prior is taken as 0 m by a convolutional network, in a tile as the mean of the tile's prior.
+    Gaps in an optional input: for a convolutional network the input counts as absent from a cell
+    if its 3 km window has a gap; for a network of tiles, from the whole tile, as in training. A gap
+    in the prior is filled with 0 m for a convolutional network, and with the mean of the tile's
+    prior in a tile.
     """
     refiner = _refiner(network, shape, memory, device, autocast, batch_size)
     start, stop, step = band.indices(refiner.height)

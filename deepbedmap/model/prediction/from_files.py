@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from deepbedmap.model.prediction.preparing import Source
+    from deepbedmap.places import Bounds
     from deepbedmap.products.check_report import Report
     from deepbedmap.products.rules import Policy
     from deepbedmap.progress import StepProgress
-    from deepbedmap.rasters.lattice import Bounds
 
 
 class Predicted(NamedTuple):
@@ -52,7 +52,7 @@ def predict_files(
     progress: StepProgress | None = None,
     report: Callable[[Report], None] | None = None,
 ) -> Predicted:
-    """Predict the bed of a window, or of all that the prior covers, check it and write it.
+    """Predict the bed of a window, or of the whole extent of the prior, check it and write it.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def predict_files(
     device
         ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; by default a GPU, if there is one.
     precision
-        ``"float32"`` or ``"bfloat16"``; by default that of the training.
+        ``"float32"`` or ``"bfloat16"``; by default the precision of the training.
     correct, refuse
         Names of checks, or ``"all"``: correct the cells that fail, or write nothing.
 
@@ -128,7 +128,7 @@ def _listed(names: str | Sequence[str]) -> list[str]:
 
 
 def _policies(correct: list[str], refuse: list[str]) -> dict[str, Policy] | Policy:
-    """What happens to cells that fail a check, by check or for all."""
+    """Policy for cells that fail a check, by check or for all."""
     chosen: list[tuple[Policy, list[str]]] = [("correct", correct), ("refuse", refuse)]
     for policy, names in chosen:
         if "all" in names:

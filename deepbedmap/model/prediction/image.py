@@ -21,13 +21,13 @@ from deepbedmap.model.networks.generator import Generator
 from deepbedmap.model.prediction.refining import (
     CELLS_PER_KM,
     FLOATS_PER_KM2,
-    QUALITY,
     ZOOM,
     Box,
     Refiner,
     block_with_quality,
     even_cuts,
 )
+from deepbedmap.products.attributes import QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     from deepbedmap.model.prediction.refining import Block, Read
 
 _BLOCK_REACH = 15  # cells that a residual-in-residual dense block sees to each side
-_SPARE = 8  # rows beyond a band at which its offsets may point before it is computed anew
-_MARGIN = 4  # cells beyond a tile that its offsets are first thought to reach
+_SPARE = 8  # rows beyond a band to which its offsets may point before it is computed again
+_MARGIN = 4  # cells beyond a tile that its offsets are first assumed to reach
 _PIECES = (1024, 512, 256, 128, 64, 32)  # cells across a piece of trunk or output
-_LARGEST_TILE = (512, 1024)  # cells across it, on a CPU, which more only costs time, and on a GPU
+_LARGEST_TILE = (512, 1024)  # cells across, on a CPU (a larger tile only costs time) and on a GPU
 _SMALLEST_TILE = (16 * ZOOM + 4 * _MARGIN) ** 2  # cells, of 16 km with margins
 _STRIP = 64  # rows of input at once, at most
 
 
 def _gaps(grid: Tensor, cells: int) -> Tensor:
-    """Cells of 1 km that a grid (bands, rows, columns) has a gap in."""
+    """Cells of 1 km in which a grid (bands, rows, columns) has a gap."""
     gaps = grid.isnan().any(dim=0)
     rows, columns = (size // cells for size in gaps.shape)
     return gaps.view(rows, cells, columns, cells).any(dim=3).any(dim=1)
@@ -58,7 +58,7 @@ class ImageRefiner(Refiner):
     """A convolutional network on a domain that is one image.
 
     Lattices: the trunk's has cells of 1 km, the output's of 250 m. A row of the trunk's input
-    lattice stands in the middle of three rows of the input's.
+    lattice is the middle of three rows of the input's.
     """
 
     def __init__(self, network: nn.Module, *arguments: Any) -> None:
@@ -70,7 +70,7 @@ class ImageRefiner(Refiner):
         self.least = self._least(1 + 2 * _SPARE)
 
     def _least(self, rows: int) -> int:
-        """Bytes for so many rows of the trunk's output, in the smallest pieces."""
+        """Bytes for n rows of the trunk's output, in the smallest pieces."""
         held = min(rows + 2 * self.margin, self.height) * self.row
         return self.fixed + max(
             self.buffers * held + self._work(_PIECES[-1]),
@@ -78,24 +78,24 @@ class ImageRefiner(Refiner):
         )
 
     def _work(self, piece: int) -> int:
-        """Bytes that the trunk takes beside what it holds, in pieces of that width."""
+        """Bytes that the trunk takes besides its buffers, in pieces of this width."""
         beyond = piece + 2 * _BLOCK_REACH
         cells = min(beyond, self.height) * min(beyond, self.width)
         channels = max(4 * self.features + 9 * self.growth, 5 * self.features + 4 * self.growth)
-        # A library may keep inputs and outputs in an order of its own beside.
+        # Twice, since a library may also hold inputs and outputs in its own memory layout.
         return max(2 * channels * self.bytes * cells, self._strip(4))
 
     def _strip(self, rows: int) -> int:
-        """Bytes that so many rows take from their inputs to the trunk, read one strip ahead."""
+        """Bytes that n rows take from their inputs to the trunk, read one strip ahead."""
         rows = min(rows, self.height)
         read = 4 * FLOATS_PER_KM2 * (self.width + 2) * (rows + 4)
         inner = (12 * self.input_features + 3 * self.features) * self.bytes
         return 5 * read + inner * self.width * (rows + 2)
 
     def plan(self, memory: int, held: int = 1 + 2 * _SPARE) -> None:
-        """Choose the pieces that leave the least to be computed twice.
+        """Choose the pieces that repeat the least computation.
 
-        The trunk's output is to be held for so many rows at least.
+        The trunk's output must be held for at least ``held`` rows.
         """
         self.memory = memory
         self.require(memory, self._least(held))
@@ -145,7 +145,7 @@ class ImageRefiner(Refiner):
         del self.trunk
 
     def _hold(self, top: int, bottom: int, ahead: Box) -> None:
-        """Compute the trunk's output for rows top to bottom, and as many as suit of those ahead."""
+        """Compute the trunk's output for rows top to bottom, and for as many ahead as fit."""
         wanted = ahead.grown(self.spare, self.height, self.width)
         low = min(top, wanted.top)
         if bottom - low > self.capacity:
@@ -158,12 +158,12 @@ class ImageRefiner(Refiner):
             self.trunk, self.held = self._trunk(low, high)
         self.right = Box(low, high, 0, self.width)
         room = self.memory - self.fixed - self.trunk.nbytes
-        # Indices of 32 bits reach to nine times the features.
+        # The nine taps of all features of a cell must be addressable with 32-bit indices.
         largest = (2**31 - 1) // (9 * max(self.features, 4))
         self.room = min(room // self.bytes_of_output(1), largest)
 
     def _trunk(self, low: int, high: int) -> tuple[Tensor, Box]:
-        """The trunk's output, right in rows low to high, and where it lies."""
+        """The trunk's output, valid in rows low to high, and its place."""
         first, last = max(low - self.margin, 0), min(high + self.margin, self.height)
         place = Box(first, last, 0, self.width)
         pre = self._stem(first, last)
@@ -190,7 +190,7 @@ class ImageRefiner(Refiner):
         *,
         add: bool = False,
     ) -> None:
-        """Apply a layer that sees a halo to each side, and pads with zeros, to a target."""
+        """Apply a layer that sees a halo to each side, and pads with zeros, to a box."""
         for top, bottom in even_cuts(target.top, target.bottom, self.piece):
             for left, right in even_cuts(target.left, target.right, self.piece):
                 piece = Box(top, bottom, left, right)
@@ -250,7 +250,7 @@ class ImageRefiner(Refiner):
         return self.network.stem(x, w1, w2, w3, present), quality
 
     def _tile(self, km: Box) -> Iterator[Block]:
-        """Blocks that cover a box of the trunk's lattice."""
+        """Blocks that cover a box of the trunk's lattice; the box is halved if memory is short."""
         with self.computing():
             bed = self._bed(km)
         if bed is None:
@@ -269,7 +269,8 @@ class ImageRefiner(Refiner):
         """Bed of a box of the trunk's lattice; None if it takes too much memory at once.
 
         The outer box holds the output of the upsampling, the inner one that of the first
-        deformable convolution; each grows to what the next layer's offsets point at.
+        deformable convolution; each grows until it contains all cells to which the next layer's
+        offsets point.
         """
         height, width = ZOOM * self.height, ZOOM * self.width
         tile = Box(*(ZOOM * edge for edge in km))
@@ -298,12 +299,12 @@ class ImageRefiner(Refiner):
                 continue
             self.reach[1] = max(_MARGIN, *seen.joined(tile).beyond(tile))
             break
-        # In bfloat16 a bed at -2000 m would be rounded to 8 m.
+        # bfloat16 would round a bed at -2000 m to 8 m.
         precise = second.deform_conv.weight.dtype
         with without_autocast(self.device):
             bed = second.sample(z.to(precise), offset.to(precise), _padding(tile, inner))
-        found: NDArray[np.float32] = bed[0, 0].float().cpu().numpy()
-        return found
+        heights: NDArray[np.float32] = bed[0, 0].float().cpu().numpy()
+        return heights
 
     def _enlarge(self, box: Box) -> Tensor:
         """The output of the upsampling in a box of the output's lattice."""
@@ -311,7 +312,7 @@ class ImageRefiner(Refiner):
             box.top // ZOOM, -(-box.bottom // ZOOM), box.left // ZOOM, -(-box.right // ZOOM)
         ).grown(1, self.height, self.width)
         if not self.right.covers(km):
-            # Tiles that follow will point as far.
+            # The offsets of the next tiles will probably point as far.
             self.spare = max(self.spare, self.ahead.top - km.top)
             self._hold(km.top, km.bottom, self.ahead)
         y = self.network.enlarge(km.of(self.trunk, self.held))
@@ -319,7 +320,7 @@ class ImageRefiner(Refiner):
 
 
 def _offsets(conv: nn.Module, x: Tensor, place: Box, box: Box) -> Tensor:
-    """Offsets of a box, from what lies one cell around it or to the domain's edge."""
+    """Offsets of a box, from values up to one cell around it or to the domain's edge."""
     around = Box(
         max(box.top - 1, place.top),
         min(box.bottom + 1, place.bottom),
@@ -343,11 +344,11 @@ def _sampled(offset: Tensor, box: Box, height: int, width: int) -> Box:
             (place + across.amax(axis).double()).amax().floor() + 2,
         ]
     limits = (height, height, width, width)
-    found = torch.stack(edges).nan_to_num().tolist()
-    return Box(*(int(min(max(e, 0), limit)) for e, limit in zip(found, limits, strict=True)))
+    cells = torch.stack(edges).nan_to_num().tolist()
+    return Box(*(int(min(max(e, 0), limit)) for e, limit in zip(cells, limits, strict=True)))
 
 
 def _padding(box: Box, place: Box) -> tuple[int, int, int, int]:
-    """Padding of values at a place with which a 3 x 3 convolution gives a box within."""
+    """Padding with which a 3 x 3 convolution of the values at a place gives a box within it."""
     left, right, above, below = (1 - cells for cells in place.beyond(box))
     return left, right, above, below

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from torch import nn
 
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
     from deepbedmap.tiles.inputs import Inputs
 
 Precision = Literal["float32", "bfloat16"]
@@ -41,20 +41,20 @@ def predict(
 ) -> xr.DataArray:
     """Predict the bed of a window, in memory.
 
-    How, and what gaps in the inputs do, says :func:`deepbedmap.model.prediction.refine_band`.
+    See :func:`deepbedmap.model.prediction.refine_band` for the method and the effect of gaps.
 
     Parameters
     ----------
     network
-        Takes x, w1, w2, w3 as :class:`deepbedmap.model.networks.Generator` does.
+        Accepts x, w1, w2, w3 as :class:`deepbedmap.model.networks.Generator` does.
     inputs
         Prior, surface, velocity and accumulation.
     bounds
-        Whole kilometres on the prior's cell edges; by default what the prior covers, less the
-        1 km by which the inputs must reach beyond.
+        Whole kilometres on the prior's cell edges; by default the extent of the prior without
+        the 1 km margin that the inputs must cover around the bed.
     memory
-        Bytes that may be used beside the result, as :func:`deepbedmap.model.prediction.bands` takes
-        them.
+        Bytes that may be used in addition to the result, as
+        :func:`deepbedmap.model.prediction.bands` takes them.
     device
         Where to compute; by default where the network is.
     precision
@@ -122,31 +122,31 @@ def predict(
 
 
 def autocasts(network: nn.Module, device: torch.device, precision: Precision | None = None) -> bool:
-    """Whether a network computes in bfloat16.
+    """Return whether a network computes in bfloat16.
 
     Parameters
     ----------
     network
-        From :func:`deepbedmap.model.checkpoints.load`, which knows what it was trained in; others
-        are taken for trained in float32.
+        From :func:`deepbedmap.model.checkpoints.load`, which records the precision of the training;
+        others count as trained in float32.
     device
         On a CPU all is float32.
     precision
-        By default that of the training.
+        By default the precision of the training.
     """
     wanted = precision or getattr(network, "trained_in", "float32")
     return device.type == "cuda" and wanted == "bfloat16"
 
 
 def reader(inputs: Inputs, bounds: Bounds) -> tuple[Reader, tuple[int, int]]:
-    """Give what :func:`deepbedmap.model.prediction.refine_band` reads a window by.
+    """Return the reader of a window for :func:`deepbedmap.model.prediction.refine_band`.
 
     Parameters
     ----------
     inputs
         Prior, surface, velocity and accumulation.
     bounds
-        Of the bed, as :func:`window` gives them.
+        Bounds of the bed, as :func:`window` returns them.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def reader(inputs: Inputs, bounds: Bounds) -> tuple[Reader, tuple[int, int]]:
     """
     xmin, ymin, xmax, ymax = bounds
     cell = RESOLUTIONS["x"]
-    # The corners show whether all is there, before a long run begins.
+    # Reading the corners shows whether the inputs cover the window, before a long run begins.
     corners = [(xmin, ymax - cell, xmin + cell, ymax), (xmax - cell, ymin, xmax, ymin + cell)]
     cut_inputs(np.array(corners), inputs)
     rows, columns = (round((high - low) / cell) for low, high in ((ymin, ymax), (xmin, xmax)))
@@ -178,7 +178,7 @@ class Reader:
     def origin(self) -> tuple[int, int]:
         """Row and column of the bed's first km, counted southward and eastward from (0, 0)."""
         xmin, _, _, ymax = self.bounds
-        # Nearest, with halves upwards: the prior's cells may lie half a kilometre off.
+        # Rounded, with halves upwards: the prior's cells may be offset by half a kilometre.
         south, east = (math.floor(edge / RESOLUTIONS["x"] + 0.5) for edge in (ymax, xmin))
         return -south, east
 
@@ -202,7 +202,7 @@ class Reader:
 
 
 def window(inputs: Inputs, bounds: Bounds | None = None) -> Bounds:
-    """Bounds of the bed: those given, or all that the prior covers less the margin of 1 km.
+    """Return the bounds of the bed: checked, or by default the prior's less a margin of 1 km.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What is checked before hours of prediction: products, checkpoints, input rasters and window."""
+"""Checks before hours of prediction: products, checkpoints, input rasters and window."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from deepbedmap.model import checkpoints as saved
-    from deepbedmap.rasters.lattice import Bounds
+    from deepbedmap.places import Bounds
 
 SUFFIXES = (".tif", ".nc", ".zarr")
-"""What a product's name may end in."""
+"""Valid endings of a product's name."""
 
 Source: TypeAlias = "str | os.PathLike[str] | xr.DataArray"
 ROLES = {field.name: field.name.replace("_", " ") for field in fields(Inputs)}
 
 
 def product_paths(out: Any) -> list[Path]:
-    """Places of the products, each of which can be written; nothing has been computed yet."""
+    """Return the paths of the products, and check that each can be written."""
     paths = [Path(path) for path in ([out] if isinstance(out, str | os.PathLike) else out)]
     if not paths or len({path.absolute() for path in paths}) < len(paths):
         raise WrongCallError("out: expected the names of one product or several, each once")
@@ -84,7 +84,7 @@ def raster_of(source: Source) -> xr.DataArray:
 
 
 def open_inputs(inputs: Inputs | Mapping[str, Source]) -> Inputs:
-    """The inputs as rasters that go together."""
+    """Return the inputs as rasters with the right bands, one CRS and one vertical datum."""
     if not isinstance(inputs, Inputs):
         names = {*ROLES}
         absent = sorted(names - {"surface_filler"} - inputs.keys()) or sorted(inputs.keys() - names)
@@ -95,15 +95,15 @@ def open_inputs(inputs: Inputs | Mapping[str, Source]) -> Inputs:
 
     for name, raster in rasters_by_name(inputs).items():
         bands = 2 if name == "velocity" else 1
-        found = rasters.band_count(raster)
-        if found != bands:
+        count = rasters.band_count(raster)
+        if count != bands:
             raise InvalidDataError(
                 Fault(
                     rasters.name_of(raster),
                     entry=ROLES[name],
                     field="bands",
                     expected=str(bands),
-                    found=str(found),
+                    found=str(count),
                     remedy="name the variables: FILE:NAME, or FILE:NAME,NAME",
                 )
             )
@@ -112,12 +112,12 @@ def open_inputs(inputs: Inputs | Mapping[str, Source]) -> Inputs:
 
 
 def rasters_by_name(inputs: Inputs) -> dict[str, xr.DataArray]:
-    """The rasters by the names of their fields, without a filler that is not there."""
+    """Return the rasters by the names of their fields, without an absent filler."""
     return {name: raster for name in ROLES if (raster := getattr(inputs, name)) is not None}
 
 
 def covered_window(inputs: Inputs, bounds: Bounds | None) -> Bounds:
-    """What is predicted: what is asked for, else all of the prior; every input reaches beyond."""
+    """Return the bounds to predict, by default all of the prior; all inputs cover their margin."""
     from deepbedmap import rasters
 
     cell, covered = RESOLUTIONS["x"], rasters.bounds_of(inputs.prior)
@@ -151,7 +151,7 @@ def covered_window(inputs: Inputs, bounds: Bounds | None) -> Bounds:
                     f"with {PADDING:g} m around it",
                     remedy=f"take bounds within {_text(inner)}, which all inputs cover"
                     if some
-                    else "take other inputs: no place is covered by all",
+                    else "take other inputs: these have no area in common",
                 )
             )
     return xmin, ymin, xmax, ymax
@@ -162,7 +162,7 @@ def _text(bounds: Iterable[float]) -> str:
 
 
 def require_fitting_network(checkpoint: saved.Checkpoint, file: str) -> None:
-    """Check that a network takes these inputs and gives a bed of 250 m."""
+    """Check that a network maps these inputs to a bed at 250 m."""
     expected = ", ".join(f"{name} at {cell:g} m" for name, cell in RESOLUTIONS.items())
     fault = Fault(
         file,
@@ -179,7 +179,7 @@ def require_fitting_network(checkpoint: saved.Checkpoint, file: str) -> None:
         with torch.inference_mode():
             shape = tuple(network(*tile).shape)
     except (TypeError, ValueError, RuntimeError) as error:
-        found = f"{type(network).__name__}, which takes others ({error})"
+        found = f"{type(network).__name__}, which takes other inputs ({error})"
         raise InvalidDataError(replace(fault, found=found)) from error
     if shape != (1, 1, 36, 36):
         found = f"one that makes {shape} of a tile of 11 x 11 km"

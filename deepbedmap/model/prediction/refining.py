@@ -1,4 +1,4 @@
-"""What both kinds of refinement share: boxes of the lattice, blocks of bed, a plan of memory.
+"""The base of both kinds of refinement: boxes of the lattice, blocks of bed, memory.
 
 The output's lattice has cells of 250 m, four to a cell of 1 km; the input's extends 1 km
 beyond it on each side. Rows run from north to south.
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
+from deepbedmap.products.attributes import QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 Read = Callable[[int, int, int, int], Mapping[str, NDArray[np.float32]]]
 """read(top, bottom, left, right), in 1 km cells of the input lattice, gives x (1, m, n), w1
 (1, 10m, 10n), w2 (2, 2m, 2n) and w3 (1, m, n) as float32, NaN where there is a gap."""
-
-QUALITY = {"prior": 1, "surface": 2, "velocity": 4, "accumulation": 8}
-"""Bits of the quality layer: what was absent. Without a prior there is no bed."""
 
 ZOOM = 4
 """Cells of the output along a cell of 1 km."""
@@ -47,13 +45,13 @@ class Block:
     Attributes
     ----------
     top, left
-        Its first row and column in the output's cells of 250 m.
+        First row and column in the output's cells of 250 m.
     bed
         Bed elevation in metres, float32 (rows, columns), NaN where the prior has no value.
     quality
-        Sums of :data:`QUALITY`, uint8 (rows, columns): which inputs were absent, the prior from
-        the cell of 1 km itself, the others anywhere in what the network's first layer sees there
-        (3 km, or the tile). 0: nothing was.
+        Sums of :data:`deepbedmap.products.QUALITY`, uint8 (rows, columns): which inputs were
+        absent, the prior in the 1 km cell itself, the others anywhere in the field of view of the
+        network's first layer (3 km, or the tile). 0: none was absent.
     """
 
     top: int
@@ -63,7 +61,7 @@ class Block:
 
 
 def even_cuts(start: int, stop: int, size: int) -> list[tuple[int, int]]:
-    """Parts of a range, of at most size each and nearly equal."""
+    """Cut a range into nearly equal parts of at most ``size`` each."""
     count = -(-(stop - start) // size)
     edges = [start + (stop - start) * part // count for part in range(count + 1)]
     return list(itertools.pairwise(edges))
@@ -83,7 +81,7 @@ class Box(NamedTuple):
         return (self.bottom - self.top) * (self.right - self.left)
 
     def grown(self, by: int, height: int, width: int) -> Box:
-        """Larger on each side, as far as a lattice of that size reaches."""
+        """Return the box enlarged on each side, clipped to a lattice of this size."""
         top, left = max(self.top - by, 0), max(self.left - by, 0)
         return Box(top, min(self.bottom + by, height), left, min(self.right + by, width))
 
@@ -101,7 +99,7 @@ class Box(NamedTuple):
         return self.joined(other) == self
 
     def beyond(self, other: Box) -> tuple[int, int, int, int]:
-        """Cells by which it reaches beyond another to the left, right, above and below."""
+        """Return the cells by which it extends beyond another: left, right, above and below."""
         return (
             other.left - self.left,
             self.right - other.right,
@@ -110,18 +108,18 @@ class Box(NamedTuple):
         )
 
     def of(self, values: Tensor, place: Box) -> Tensor:
-        """Its part of values that lie at a place."""
+        """Return its part of values that cover the box ``place``."""
         rows = slice(self.top - place.top, self.bottom - place.top)
         return values[..., rows, self.left - place.left : self.right - place.left]
 
 
 class Refiner:
-    """What both kinds of network share: the domain, the device, and what a plan may take."""
+    """The base for both kinds of network: the domain, the device, and the memory they need."""
 
     least: int
     rows: int
     margin: int
-    """Rows of 1 km that the network sees to each side, without what offsets point at."""
+    """Rows of 1 km that the network sees to each side, not counting its offsets."""
 
     def __init__(
         self,
@@ -160,12 +158,12 @@ class Refiner:
             )
 
     def bytes_of_output(self, cells: int) -> int:
-        """What the last layers take for so many cells of the output."""
+        """Return the memory (bytes) that the last layers take for n cells of the output."""
         return cells * (16 * self.features * self.bytes + 1800)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Neither gradients nor, in float32, the shorter products of a GPU."""
+        """Compute without gradients and, in float32, without the TF32 products of a GPU."""
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             if self.autocast:
@@ -178,7 +176,7 @@ class Refiner:
             yield
 
     def read(self, read: Read, box: Box) -> dict[str, Tensor]:
-        """Inputs of a box of the input lattice, (bands, rows, columns)."""
+        """Read the inputs of a box of the input lattice, (bands, rows, columns)."""
         grids = {}
         for name, grid in read(*box).items():
             rows, columns = (CELLS_PER_KM[name] * (box[edge + 1] - box[edge]) for edge in (0, 2))
@@ -188,7 +186,7 @@ class Refiner:
                     f"found {grid.shape}"
                 )
             grids[name] = torch.from_numpy(np.ascontiguousarray(grid))
-        # Only from such memory does a GPU copy while it computes.
+        # A GPU copies while it computes only from pinned memory.
         return {
             name: grids[name].pin_memory() if self.device.type == "cuda" else grids[name]
             for name in CELLS_PER_KM
@@ -196,7 +194,7 @@ class Refiner:
 
 
 def _options(network: nn.Module) -> Mapping[str, Any]:
-    """Options of the network, or of that within a wrapper."""
+    """Options of the network, or of the one inside a wrapper."""
     for module in network.modules():
         options: Any = getattr(module, "options", None)
         if isinstance(options, dict) and "features" in options:
@@ -205,7 +203,7 @@ def _options(network: nn.Module) -> Mapping[str, Any]:
 
 
 def block_with_quality(top: int, left: int, bed: NDArray[Any], quality: NDArray[np.uint8]) -> Block:
-    """A block of bed whose quality is known for each km."""
+    """Return a block of bed from the bed at 250 m and its quality at 1 km."""
     quality = quality.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
     bed = np.where(quality & QUALITY["prior"], np.float32(np.nan), bed)
     return Block(top, left, bed.astype(np.float32, copy=False), quality)

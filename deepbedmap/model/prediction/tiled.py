@@ -11,13 +11,13 @@ from deepbedmap.model.layers import zero_absent
 from deepbedmap.model.prediction.refining import (
     CELLS_PER_KM,
     FLOATS_PER_KM2,
-    QUALITY,
     ZOOM,
     Box,
     Refiner,
     block_with_quality,
     even_cuts,
 )
+from deepbedmap.products.attributes import QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from deepbedmap.model.prediction.refining import Block, Read
 
 TILE = 9
-"""Width (km) of the tiles of networks that see tiles; these lie TILE // 3 apart."""
+"""Width (km) of the tiles of networks that see tiles, which are TILE // 3 apart."""
 
 
 class TiledRefiner(Refiner):
@@ -43,7 +43,7 @@ class TiledRefiner(Refiner):
         self.least = self._bytes(1)
 
     def _bytes(self, rows: int) -> int:
-        """Bytes for a band of so many rows."""
+        """Bytes for a band of n rows."""
         read = 4 * FLOATS_PER_KM2 * (self.width + 2) * min(rows + 2 * self.tile, self.height + 2)
         averaged = 24 * ZOOM**2 * self.width * rows
         across, down = (-(-cells // self.step) for cells in (self.width, rows + 2 * self.tile))
@@ -107,7 +107,7 @@ class TiledRefiner(Refiner):
     def _tiles(
         self, grids: Mapping[str, Tensor], corners: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[tuple[int, int], NDArray[np.float32], np.uint8]]:
-        """Corner, bed and what is absent, for each tile that has a prior at all."""
+        """Corner, bed and absent inputs of each tile in which the prior has a value."""
 
         def cut(name: str, row: int, column: int) -> Tensor:
             cells = CELLS_PER_KM[name]
@@ -121,12 +121,12 @@ class TiledRefiner(Refiner):
             torch.stack([cut(name, *corner) for corner in corners]) for name in CELLS_PER_KM
         )
         x = x.where(~x.isnan(), x.nanmean((1, 2, 3), keepdim=True))
-        # As in training: what a tile lacks of an optional input, it lacks as a whole.
+        # As in training: an optional input with a gap in a tile is absent from the whole tile.
         present = torch.stack([~grid.isnan().flatten(1).any(dim=1) for grid in optional], dim=1)
         tiles = [x, *zero_absent(optional, present)]
-        told = [present.to(self.device)] if getattr(self.network, "flags", False) else []
+        flags = [present.to(self.device)] if getattr(self.network, "flags", False) else []
         with self.computing():
-            bed = self.network(*(grid.to(self.device, self.dtype) for grid in tiles), *told)
+            bed = self.network(*(grid.to(self.device, self.dtype) for grid in tiles), *flags)
             beds = bed[:, 0].float().cpu().numpy()
         bits = np.array(list(QUALITY.values())[1:])
         absent = ((~present).numpy() * bits).sum(axis=1).astype(np.uint8)

@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 class Captured:
-    """Steps of a generator alone as one CUDA graph, replayed on batches of the same shapes.
+    """Steps of a generator only as one CUDA graph, replayed on batches of the same shapes.
 
-    A step is tens of thousands of small kernels, whose launches take longer than they do. Batches
-    of other shapes, the first ones, and all of them where the capture fails, are computed as ever.
+    A step is tens of thousands of small kernels, which take longer to launch than to run. The
+    first batches, those of other shapes, and all if the capture fails, are computed as usual.
     The optimizer must be capturable, its learning rate a tensor on the GPU.
     """
 
@@ -38,7 +38,7 @@ class Captured:
         if self.left == 0 and self.graph is None:
             self._capture(batch)
         elif self.left > 0:
-            # The first steps run aside, so that no gradient remembers the main stream.
+            # The first steps run on a side stream, so that no gradient is tied to the main stream.
             aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):

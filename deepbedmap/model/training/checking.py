@@ -1,4 +1,4 @@
-"""Checks of training tiles: grids that match each other, and no gaps that nothing explains."""
+"""Checks of training tiles: grids that match each other, and no unexplained gaps."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def require_fit(shapes: Mapping[str, tuple[int, ...]], name: str = "training til
     Parameters
     ----------
     shapes
-        Those of ``x``, ``w1``, ``w2``, ``w3``, ``y`` and perhaps ``mask``; rows and columns last.
+        Shapes of ``x``, ``w1``, ``w2``, ``w3``, ``y`` and perhaps ``mask``; rows and columns last.
     name
-        What a fault names.
+        Name of the tiles in a fault.
 
     Raises
     ------
     InvalidDataError
-        One has not as many rows or columns as those of ``x`` ask for.
+        A grid has more or fewer rows or columns than those of ``x`` require.
     """
     rows, columns = shapes["x"][-2:]
     for field, scale, less in _SHAPES:
@@ -47,7 +47,7 @@ def require_fit(shapes: Mapping[str, tuple[int, ...]], name: str = "training til
                 Fault(
                     name,
                     field=field,
-                    expected=f"{expected[0]} x {expected[1]} cells beside x of {rows} x {columns}",
+                    expected=f"{expected[0]} x {expected[1]} cells for x of {rows} x {columns}",
                     found=f"{found[0]} x {found[1]}",
                     remedy="cut the tiles at the network's resolutions",
                 )
@@ -55,7 +55,7 @@ def require_fit(shapes: Mapping[str, tuple[int, ...]], name: str = "training til
 
 
 def require_complete(batch: Mapping[str, Tensor]) -> None:
-    """Refuse tiles with gaps of which nothing says that they are meant.
+    """Refuse tiles with gaps that neither a mask nor ``present`` explains.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def require_complete(batch: Mapping[str, Tensor]) -> None:
 
 
 def tiles_of_split(dataset: xr.Dataset, split: str) -> npt.NDArray[np.intp]:
-    """Numbers of the tiles of a part, of a training set whose grids fit the network."""
+    """Return the numbers of the tiles of a split, after checking that the grids fit the network."""
     if split not in ("train", "validation"):
         raise WrongCallError(f"split must be train or validation, not {split!r}")
     for name, cell in {**RESOLUTIONS, "y": RESOLUTION}.items():
@@ -124,7 +124,7 @@ def bytes_per_tile(dataset: xr.Dataset) -> int:
 
 
 def present_inputs(arrays: Arrays, complete: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which of w1, w2 and w3 each tile has without a gap, (n, 3)."""
+    """Return which of w1, w2 and w3 each tile has without a gap, (n, 3)."""
     present = np.ones((len(complete), len(_OPTIONAL)), bool)
     doubtful = np.flatnonzero(~complete)
     for place, name in enumerate(_OPTIONAL):
@@ -136,7 +136,7 @@ def checked_tensors(
     tiles: Mapping[str, npt.NDArray[Any] | Tensor],
     numbers: npt.NDArray[np.intp] | None = None,
 ) -> dict[str, Tensor]:
-    """Tensors of tiles that were found sound; faults name tiles by these numbers."""
+    """Return checked tiles as tensors; faults name tiles by these numbers."""
     tensors = {name: torch.as_tensor(tiles[name], dtype=torch.float32) for name in (*INPUTS, "y")}
     for name in ("mask", "present"):
         if name in tiles:
@@ -157,7 +157,7 @@ def checked_tensors(
         for place, name in enumerate(_OPTIONAL):
             absent = ~tensors["present"][:, place]
             if absent.any():
-                # A copy, since the array may be somebody's.
+                # A copy, since the array may belong to the caller.
                 tensors[name] = tensors[name].clone()
                 tensors[name][absent] = 0
     return tensors

@@ -1,7 +1,7 @@
 """The configuration of a training: read from TOML and checked, or written as TOML.
 
-Two presets come with the package, ``paper`` and ``default``; your own file names one of
-them as its ``base`` and gives only what it changes.
+Two presets come with the package, ``paper`` and ``default``; a user's file names one of
+them as its ``base`` and contains only the settings that it changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FOLDER = Path(__file__).parent / "presets"
 
 @dataclass(frozen=True)
 class Configuration:
-    """All settings of a training; ``to_dict`` gives what :func:`of` makes it from again."""
+    """All settings of a training; :func:`of` rebuilds it from ``to_dict``."""
 
     network: Network
     losses: Losses
@@ -73,15 +73,15 @@ def load(name_or_path: str | os.PathLike[str]) -> Configuration:
     Parameters
     ----------
     name_or_path
-        A preset of :data:`PRESETS`, or a TOML file. Its ``base`` is the preset that holds for what
-        the file does not say, ``default`` if it names none.
+        A preset of :data:`PRESETS`, or a TOML file. Its ``base`` is the preset for settings that
+        are not in the file, ``default`` if it names none.
 
     Raises
     ------
     MissingDataError
         There is no such file.
     InvalidDataError
-        It is no TOML, or has an unknown key or an impossible value; all of these are told.
+        It is not TOML, or has an unknown key or an impossible value; all faults are reported.
 
     Examples
     --------
@@ -108,14 +108,14 @@ def load(name_or_path: str | os.PathLike[str]) -> Configuration:
 
 
 def read(path: Path, wanted: str) -> dict[str, Any]:
-    """Read a TOML file; ``wanted`` says what is expected in its place.
+    """Read a TOML file; ``wanted`` describes it in the error for a missing one.
 
     Raises
     ------
     MissingDataError
         There is no such file.
     InvalidDataError
-        It is no TOML.
+        It is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -140,21 +140,21 @@ def of(
     *,
     base: Configuration | None = None,
 ) -> Configuration:
-    """Make a configuration of tables, as :meth:`Configuration.to_dict` gives them.
+    """Make a configuration from tables, as :meth:`Configuration.to_dict` gives them.
 
     Parameters
     ----------
     document
         Sections, each with its keys.
     file
-        What a fault names.
+        Name of the document in a fault.
     base
-        Holds for what the document does not say. None: it says everything.
+        Settings that the document does not contain. None: it must contain all.
 
     Raises
     ------
     InvalidDataError
-        An unknown, missing or impossible key; all faults are told.
+        An unknown, missing or impossible key; all faults are reported.
     """
     faults: list[Fault] = []
     sections: dict[str, Any] = {}
@@ -180,7 +180,7 @@ def of(
 
 
 def _with_normalisation(values: Mapping[str, Any], base: Network | None) -> dict[str, Any]:
-    """Give the network's settings with those constants that it takes over from its base."""
+    """Return the network's settings with the constants that it inherits from its base."""
     named = values.get("name", base and base.name)
     inherited = base.normalisation if base and named != "Generator" else {}
     return {**values, "normalisation": {**inherited, **values.get("normalisation", {})}}
@@ -218,7 +218,7 @@ def _unknown(
 
 
 def _expected(hint: Any, value: Any) -> str | None:
-    """What a value should be, where it is not."""
+    """Description of a valid value, or None if the value is valid."""
     if get_origin(hint) is Literal:
         choices = get_args(hint)
         return None if value in choices else "one of " + ", ".join(map(repr, choices))
@@ -242,14 +242,14 @@ def _expected(hint: Any, value: Any) -> str | None:
 
 
 def _contradictions(configuration: Configuration, file: str) -> Iterator[Fault]:
-    """Settings that are possible each, and not together."""
+    """Faults of settings that are valid separately but not together."""
     network, losses = configuration.network, configuration.losses
     schedule = configuration.schedule
     if network.name == "Generator" and network.normalisation:
         yield Fault(
             file,
             field="network.normalisation",
-            expected="none beside the Generator, which takes raw metres",
+            expected="none with the Generator, which takes raw metres",
             found=", ".join(network.normalisation),
             remedy="leave the table out, or take the FlowAlignedGenerator",
         )
@@ -296,14 +296,14 @@ def to_toml(settings: Configuration) -> str:
     name = "FlowAlignedGenerator"
     """
 
-    def said(value: Any) -> str:
-        # Strings, numbers and true or false are written alike in JSON and in TOML.
+    def toml(value: Any) -> str:
+        # Strings, numbers and booleans are written the same way in JSON and TOML.
         if not isinstance(value, Mapping):
             return json.dumps(value)
         return "{" + ", ".join(f"{key} = {json.dumps(one)}" for key, one in value.items()) + "}"
 
     sections = (
-        f"[{section}]\n" + "".join(f"{key} = {said(value)}\n" for key, value in keys.items())
+        f"[{section}]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in keys.items())
         for section, keys in settings.to_dict().items()
     )
     return "\n".join(sections)

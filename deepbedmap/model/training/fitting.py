@@ -35,17 +35,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training leaves.
+    """The results of a training.
 
     Attributes
     ----------
     last
-        State from which it can go on, ``last.safetensors``.
+        State from which it can resume, ``last.safetensors``.
     best
         Generator of the best epoch, ``best.safetensors``: what
         :func:`deepbedmap.model.checkpoints.load` takes.
     history
-        A row of metrics an epoch, as ``metrics.jsonl`` has them.
+        One row of metrics per epoch, as in ``metrics.jsonl``.
     """
 
     last: Path
@@ -66,12 +66,12 @@ def fit(
     generator: nn.Module | None = None,
     discriminator: nn.Module | None = None,
 ) -> Fitted:
-    """Train as a configuration says.
+    """Train a network with the settings of a configuration.
 
-    Each epoch takes all tiles once, in an order that depends on the seed and the epoch alone; a
+    Each epoch takes all tiles once, in an order that depends only on the seed and the epoch; a
     rest of too few tiles to normalise a batch, or for each process to have one, is left out. At
-    every validation the state is written, so that a training that was stopped by whatever goes on
-    from there: on a CPU with the same bits as if it had never stopped.
+    every validation the state is written, from which a stopped training
+    resumes: on a CPU with the same bits as if it had never stopped.
 
     Started by ``torchrun``, several processes take a share of each batch and give what one process
     would with the whole, but for rounding; the batch is split every n-th tile, losses and batch
@@ -82,17 +82,17 @@ def fit(
     configuration
         See :func:`deepbedmap.model.training.configuration.load`.
     tiles
-        What is learnt from.
+        Training tiles.
     validation
-        What chooses the best epoch: the root mean square error of the generator's running average
-        over measured cells.
+        Tiles that select the best epoch, by the root mean square error over measured cells of the
+        generator's running average.
     out
-        Folder for ``last.safetensors``, ``best.safetensors``, a readable ``.json`` beside each, and
-        ``metrics.jsonl``.
+        Folder for ``last.safetensors``, ``best.safetensors``, a readable ``.json`` next to each,
+        and ``metrics.jsonl``.
     resume
-        Go on from the folder's ``last.safetensors``.
+        Resume from the folder's ``last.safetensors``.
     progress
-        Told of each step.
+        Called after each step.
     device
         By default a GPU, where there is one.
     provenance
@@ -116,7 +116,7 @@ def fit(
         The loss diverged (the last good state stays), tiles do not fit the network, the disk is
         full, the folder holds another training, or memory does not hold two tiles.
     MissingDataError
-        There is nothing to go on from.
+        There is no state to resume from.
     KeyboardInterrupt
         Ctrl-C, once the state has been written (with several processes, at the end of the epoch);
         a second Ctrl-C does not wait.

@@ -12,6 +12,7 @@ from deepbedmap.files.checksums import Checksum
 from deepbedmap.model.training.checking import bytes_per_tile
 from deepbedmap.model.training.in_memory import TrainingSet
 from deepbedmap.model.training.streaming import StreamedSet
+from deepbedmap.places import EDGES
 
 if TYPE_CHECKING:
     from typing import Any
@@ -69,7 +70,7 @@ def provenance_of(dataset: xr.Dataset) -> dict[str, Any]:
     stated = json.loads(dataset.attrs.get("provenance", "{}"))
     checksum = Checksum()
     checksum.update(json.dumps(stated, sort_keys=True).encode())
-    for name in ("xmin", "ymin", "xmax", "ymax", "split"):
+    for name in (*EDGES, "split"):
         checksum.update(json.dumps(dataset[name].to_numpy().tolist()).encode())
     sources = stated.pop("sources", [])
     return {"sources": sources, "training_set": stated | {"sha256": checksum.sha256}}

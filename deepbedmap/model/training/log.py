@@ -1,4 +1,4 @@
-"""What a training writes down on its way: a line of JSON an epoch, and TensorBoard's events."""
+"""The log of a training: one line of JSON per epoch, and TensorBoard's events."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Log:
     folder
         Where to.
     rows
-        The metrics so far of the state that the training goes on from. They are all that is kept
-        of an earlier file: what had been logged after that state comes again.
+        The metrics up to the state from which the training resumes. An earlier file keeps only
+        these: epochs logged after that state are trained and logged again.
     """
 
     def __init__(self, folder: Path, rows: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -47,7 +47,7 @@ class Log:
         )
 
     def add(self, row: Row) -> None:
-        """Write down the metrics of an epoch.
+        """Write the metrics of an epoch.
 
         Raises
         ------

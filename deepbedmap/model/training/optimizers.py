@@ -69,7 +69,7 @@ def can_capture(configuration: Configuration, device: torch.device) -> bool:
 def restore_moments(
     optimizer: Optimizer, moments: Mapping[str, Tensor], groups: list[dict[str, Any]]
 ) -> None:
-    """Give an optimizer the moments that it had."""
+    """Restore the moments of an optimizer."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for name, moment in moments.items():
         number, _, key = name.partition(".")

@@ -43,18 +43,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOOKED_AT = 64  # tiles, to see how large the inputs are
+_LOOKED_AT = 64  # tiles in which the range of the inputs is checked
 _FARTHEST = (
     10.0  # constants; where mountains stood through slow ice 27 kept a network from learning
 )
 _USUAL = 6.0  # on glaciers on which it learns
 Progress = Callable[[int, int, Mapping[str, Any]], None]
-"""Told after each step: its number, counted from 1, that of all steps, the newest metrics."""
+"""Called after each step: its number, counted from 1, the total, the newest metrics."""
 
 
 @dataclass
 class _Counters:
-    """Where a training stands: all of its state that is not a tensor."""
+    """The progress of a training: all of its state that is not a tensor."""
 
     epoch: int = 0
     batch: int = 0
@@ -150,7 +150,7 @@ class Run:
         require_complete(batch)
 
     def begin(self, *, resume: bool) -> None:
-        """Start anew, or from the state in the folder."""
+        """Start a new training, or resume from the state in the folder."""
         if resume:
             self._restore()
         elif distributed.rank() == 0 and self.last.exists():
@@ -159,11 +159,11 @@ class Run:
                     str(self.last),
                     expected="a folder without a training",
                     found="the state of one",
-                    remedy="go on with it (resume), or choose another folder",
+                    remedy="resume it (resume), or choose another folder",
                 )
             )
         else:
-            # Also tells at once whether the disk has room.
+            # Also shows at once whether the disk has room.
             self.counters.steps = self.batches * self.configuration.epochs
             self._save()
             self._warn_of_large_inputs()
@@ -171,7 +171,7 @@ class Run:
             self.log = Log(self.out, self.counters.history)
 
     def _warn_of_large_inputs(self) -> None:
-        """Say which constants of the normalisation are too small for some of the tiles."""
+        """Warn of constants of the normalisation that are too small for some of the tiles."""
         if distributed.rank() or not isinstance(self.generator, FlowAlignedGenerator):
             return
         count = len(self.tiles)
@@ -266,7 +266,7 @@ class Run:
     def _batches(self, epoch: int, first: int) -> Iterator[tuple[dict[str, Tensor], int]]:
         """Batches of an epoch from the first that is wanted: this process's share, whole count."""
         training = self.configuration.training
-        # Drawn anew for each epoch, whatever was drawn before.
+        # Drawn for each epoch independently, so that a resumed training draws the same.
         random = np.random.default_rng([training.seed, epoch])
         order = torch.from_numpy(shuffled(self.tiles, random)).to(device_of(self.tiles))
         turns = torch.from_numpy(random.integers(TURNS, size=len(self.tiles))).to(self.device)
@@ -359,8 +359,8 @@ class Run:
         broken = [name for name in broken if name != "psnr"]
         if broken:
             self._diverged(f"{broken[0]} is {means[broken[0]]}")
-        known = counters.loss is not None and counters.losses >= 3
-        if known and means["g_loss"] > limit * (counters.loss or 0):
+        has_mean = counters.loss is not None and counters.losses >= 3
+        if has_mean and means["g_loss"] > limit * (counters.loss or 0):
             self._diverged(
                 f"g_loss is {means['g_loss']:.4g}, over {limit:g} times its running mean of "
                 f"{counters.loss:.4g}"
@@ -466,7 +466,7 @@ class Run:
                 str(
                     Fault(
                         str(self.last),
-                        expected="the state of a training to go on from",
+                        expected="the state of a training to resume",
                         found="no such file",
                         remedy="train without resume",
                     )
@@ -478,7 +478,7 @@ class Run:
         other = [f"{key} {before[key]}, now {now[key]}" for key in now if before[key] != now[key]]
         if other and distributed.rank() == 0:
             logger.warning(
-                "going on to other bits than a training that never stopped would have: it had %s",
+                "the result will differ in its last bits from an uninterrupted training: it had %s",
                 "; ".join(other),
             )
         tensors = dict(state.tensors)
@@ -496,7 +496,7 @@ class Run:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
     def _require_same(self, saved: Mapping[str, Any]) -> None:
-        """Refuse to go on with other settings or tiles than before."""
+        """Refuse to resume with other settings or tiles than before."""
         faults = []
         document = self._document([])
         now, before = (
@@ -516,7 +516,7 @@ class Run:
                             field=f"{section}.{key}",
                             expected=f"{before.get(section, {}).get(key)!r} as in the training",
                             found=repr(value),
-                            remedy="go on as it was begun, or train in another folder",
+                            remedy="resume with the same settings, or train in another folder",
                         )
                     )
         if faults:

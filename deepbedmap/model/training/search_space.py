@@ -38,7 +38,7 @@ class Dimension:
     log
         Whether orders of magnitude are equally likely, instead of values.
     whole
-        Whether it takes whole numbers alone.
+        Whether it takes only whole numbers.
     """
 
     name: str
@@ -77,7 +77,7 @@ def load_space(name_or_path: str | os.PathLike[str], base: Configuration | None 
         There is no such file.
     InvalidDataError
         It is no TOML, or has an unknown key, an impossible value or an empty range; all of these
-        are told.
+        are reported.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def _faults(section: str, key: str, said: Any, file: str, base: Configuration) -
         return
     values = said["choices"] if choices else [said["low"], said["high"]]
     for value in values:
-        # What no configuration can have is told in the same words.
+        # Values that no configuration accepts are reported in the same words.
         try:
             of({section: {key: value}}, file, base=base)
         except InvalidDataError as error:

@@ -31,12 +31,12 @@ Measured = tuple[Tensor, dict[str, Tensor]]
 
 
 def refine(network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Bed that a generator makes of a batch, (n, 1, 4(h - 2), 4(w - 2)), metres.
+    """Return the bed that a generator makes of a batch, (n, 1, 4(h - 2), 4(w - 2)), metres.
 
-    The network is told which optional inputs are ``present`` where the batch says so.
+    The network is passed ``present``, the optional inputs of each tile, if the batch has it.
     """
-    told = [batch["present"]] if "present" in batch else []
-    bed: Tensor = network(*(batch[name] for name in INPUTS), *told)
+    flags = [batch["present"]] if "present" in batch else []
+    bed: Tensor = network(*(batch[name] for name in INPUTS), *flags)
     return bed
 
 
@@ -229,7 +229,7 @@ class Step:
             measured["ssim"] = 1 - structural
         with torch.no_grad():
             filled = losses.fill_gaps(y_true, y_pred, mask)
-            square = _mean((y_pred - filled).square(), mask)
+            square = losses.mean_of((y_pred - filled).square(), mask)
             measured["psnr"] = losses.psnr(y_pred, y_true, mask=mask)
         return loss, measured | {"g_loss": loss, "square": square}
 
@@ -255,9 +255,4 @@ class Step:
         error = (y_pred - losses.fill_gaps(y_true, y_pred, mask)) / self.terms.scale
         none = torch.zeros_like(error)
         cost = functional.huber_loss(error, none, reduction="none", delta=self.terms.delta)
-        return _mean(cost, mask)
-
-
-def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    total, count = losses.masked_mean(values, mask)
-    return total / count.clamp_min(1)
+        return losses.mean_of(cost, mask)

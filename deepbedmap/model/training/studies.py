@@ -41,7 +41,7 @@ _CUT = "cut short"
 
 
 class StudyFolder:
-    """A study and the folder it lives in."""
+    """A study and its folder."""
 
     def __init__(
         self, out: Path, space: Space, base: Configuration, seed: int, identity: Mapping[str, Any]
@@ -75,7 +75,7 @@ class StudyFolder:
                     str(self.out / "study.db"),
                     expected="the study of this space, configuration and training set",
                     found=f"one of another {' and '.join(other)}",
-                    remedy="go on as it was begun, or choose another folder",
+                    remedy="resume with the same settings, or choose another folder",
                 )
             )
 
@@ -97,8 +97,8 @@ class StudyFolder:
             return FileLock(folder / ".lock")
 
         with self.guard:
-            known = self.study.get_trials()
-            for trial in known:
+            earlier = self.study.get_trials()
+            for trial in earlier:
                 if trial.state == TrialState.RUNNING:
                     lock = lock_of(trial.number)
                     try:
@@ -106,13 +106,13 @@ class StudyFolder:
                     except Timeout:
                         continue
                     return Trial(self.study, trial._trial_id), lock
-            if sum(trial.state != TrialState.FAIL for trial in known) >= most:
+            if sum(trial.state != TrialState.FAIL for trial in earlier) >= most:
                 return None
-            # Drawn anew for each trial, whichever process asks for it, and however often
+            # Drawn for each trial, whichever process asks for it, and however often
             # processes ended before.
             self.study.sampler = require_optuna().samplers.TPESampler(
                 n_startup_trials=5,
-                seed=int(np.random.SeedSequence([self.seed, len(known)]).generate_state(1)[0]),
+                seed=int(np.random.SeedSequence([self.seed, len(earlier)]).generate_state(1)[0]),
             )
             asked = self.study.ask()
             lock = lock_of(asked.number)
@@ -129,26 +129,26 @@ class StudyFolder:
         device: str | torch.device | None,
         provenance: Mapping[str, Any] | None,
     ) -> Row:
-        """Train as a trial says, from its last state if there is one, and tell how it ended."""
+        """Train as a trial says, from its last state if there is one, and return how it ended."""
         from optuna import TrialPruned
         from optuna.trial import TrialState
 
         folder = self.folder(trial.number)
         values = {dimension.name: dimension.suggest(trial) for dimension in self.space}
-        told = set(self._frozen(trial).intermediate_values)
+        reported = set(self._frozen(trial).intermediate_values)
 
-        def tell_score(row: Mapping[str, Any]) -> None:
-            if "validation_rmse" in row and row["epoch"] not in told:
-                told.add(row["epoch"])
+        def report_score(row: Mapping[str, Any]) -> None:
+            if "validation_rmse" in row and row["epoch"] not in reported:
+                reported.add(row["epoch"])
                 trial.report(row["validation_rmse"], row["epoch"])
 
         def progress(step: int, steps: int, metrics: Mapping[str, Any]) -> None:  # noqa: ARG001
-            before = len(told)
-            tell_score(metrics)
-            if len(told) > before and trial.should_prune():
+            before = len(reported)
+            report_score(metrics)
+            if len(reported) > before and trial.should_prune():
                 raise TrialPruned
 
-        ended, score = "", None
+        score = None
         try:
             fitted = fitting.fit(
                 self._configuration(values),
@@ -168,18 +168,25 @@ class StudyFolder:
             self.study.tell(trial, state=TrialState.FAIL)
             raise
         else:
-            tell_score(fitted.history[-1])
+            report_score(fitted.history[-1])
+            ended = ""
             score = min(row.get("validation_rmse", math.inf) for row in fitted.history)
+        self._conclude(trial, ended, score)
+        return _row(self._frozen(trial))
+
+    def _conclude(self, trial: Trial, ended: str, score: float | None) -> None:
+        """Record how a trial ended, and remove the state from which it would resume."""
+        from optuna.trial import TrialState
+
         trial.set_user_attr("ended", ended)
         if score is None:
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
             self.study.tell(trial, score)
             self.keep_best()
-        if ended in ("", _CUT):  # what it would go on from is of no more use
+        if ended in ("", _CUT):  # its state is no longer needed
             for name in ("last.safetensors", "last.json"):
-                (folder / name).unlink(missing_ok=True)
-        return _row(self._frozen(trial))
+                (self.folder(trial.number) / name).unlink(missing_ok=True)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
         return self.study.get_trials()[trial.number]

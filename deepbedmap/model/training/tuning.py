@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a tuning leaves.
+    """The results of a tuning.
 
     Attributes
     ----------
@@ -67,8 +67,8 @@ def tune(
 ) -> Tuned:
     """Train with many settings, and keep those with the least error on the validation tiles.
 
-    The study lives in its folder: whoever calls this with the same folder goes on with it, a trial
-    whose process was killed first, from its last state. Several processes on one machine may do so
+    The study is kept in its folder: a call with the same folder resumes it, beginning with trials
+    whose process was killed, from their last state. Several processes on one machine may do so
     at once. One process with one seed proposes the same trials each time.
 
     Parameters
@@ -76,7 +76,7 @@ def tune(
     space
         As :func:`load_space` gives it.
     tiles
-        What is learnt from.
+        Training tiles.
     validation
         What every trial is judged by, and cut short by. Never the tiles of a test.
     out
@@ -94,7 +94,7 @@ def tune(
     device, provenance
         See :func:`deepbedmap.model.training.fit`.
     report
-        Told of each trial that ended here, as :func:`table` gives it.
+        Called with each trial that ended here, as :func:`table` gives it.
 
     Raises
     ------
@@ -110,15 +110,7 @@ def tune(
     KeyboardInterrupt
         Ctrl-C, once the state of the trial has been written.
     """
-    if trials < 1:
-        raise WrongCallError(f"trials must be at least 1, not {trials}")
-    split = getattr(validation, "split", "validation")
-    if split != "validation":
-        raise WrongCallError(f"settings are chosen on the validation split alone, not on {split!r}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise WrongCallError(
-            "tune runs a trial a process: start it several times, without torchrun"
-        )
+    _require_valid_call(trials, validation)
     base = load("default") if base is None else base
     identity = {
         "space": [str(dimension) for dimension in space],
@@ -130,15 +122,9 @@ def tune(
         work = StudyFolder(Path(out), space, base, seed, identity)
         began = time.monotonic()
         while timeout is None or time.monotonic() - began < timeout:
-            claimed = work.claim(trials)
-            if claimed is None:
+            row = _run_trial(work, trials, tiles, validation, device, provenance)
+            if row is None:
                 break
-            trial, lock = claimed
-            try:
-                row = work.run(trial, tiles, validation, device, provenance)
-            finally:
-                lock.release(force=True)
-            logger.info("trial %d %s: %s", row["trial"], row["state"], row["rmse"])
             if report is not None:
                 report(row)
     except optuna.exceptions.StorageInternalError as error:
@@ -148,7 +134,7 @@ def tune(
                 str(Path(out) / "study.db"),
                 expected="a study that can be written",
                 found=cause,
-                remedy="make room, and go on with the same folder",
+                remedy="make room, and resume with the same folder",
             )
         ) from error
     rows = table(out)
@@ -163,3 +149,36 @@ def tune(
         )
     best, number = work.keep_best()
     return Tuned(best, work.folder(number) / "best.safetensors", rows)
+
+
+def _require_valid_call(trials: int, validation: Tiles) -> None:
+    if trials < 1:
+        raise WrongCallError(f"trials must be at least 1, not {trials}")
+    split = getattr(validation, "split", "validation")
+    if split != "validation":
+        raise WrongCallError(f"settings are chosen only on the validation split, not on {split!r}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise WrongCallError(
+            "tune runs one trial per process: start it several times, without torchrun"
+        )
+
+
+def _run_trial(
+    work: StudyFolder,
+    most: int,
+    tiles: Tiles,
+    validation: Tiles,
+    device: str | torch.device | None,
+    provenance: Mapping[str, Any] | None,
+) -> Row | None:
+    """Train the next trial of a study of ``most`` trials; None if all are done."""
+    claimed = work.claim(most)
+    if claimed is None:
+        return None
+    trial, lock = claimed
+    try:
+        row = work.run(trial, tiles, validation, device, provenance)
+    finally:
+        lock.release(force=True)
+    logger.info("trial %d %s: %s", row["trial"], row["state"], row["rmse"])
+    return row

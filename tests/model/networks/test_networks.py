@@ -222,7 +222,7 @@ def test_an_untrained_flow_aligned_network_is_near_the_bicubic_prior():
 
 def test_tiles_that_are_not_square_cannot_be_turned():
     x, w1, w2, w3 = flow_tiles()
-    with pytest.raises(ValueError, match="since tiles are turned"):
+    with pytest.raises(ValueError, match="since tiles are rotated"):
         FlowAlignedGenerator()(x[..., :9], w1[..., :90], w2[..., :18], w3[..., :9])
 
 

@@ -379,7 +379,7 @@ def changed(place: Path, **others: Any) -> dict[str, Any]:
         (
             {"surface": raster(slope, 100, (0, 0, 9_000, 9_000))},
             {},
-            "no place is covered by all",
+            "these have no area in common",
         ),
         (
             {"accumulation": raster(slope, 1_000, BOUNDS, crs=3413)},
@@ -414,8 +414,8 @@ def test_what_does_not_go_together_is_told_in_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("network", "metadata", "found"),
     [
-        (small(bands=(1, 2, 4, 1)), {}, "Generator, which takes others .*w1"),
-        (Discriminator(), {}, "Discriminator, which takes others"),
+        (small(bands=(1, 2, 4, 1)), {}, "Generator, which takes other inputs .*w1"),
+        (Discriminator(), {}, "Discriminator, which takes other inputs"),
         (small(), {"resolutions": {"x": 500.0}}, "one for {'x': 500.0}"),
     ],
 )

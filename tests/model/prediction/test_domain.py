@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from deepbedmap import products
 from deepbedmap.errors import InvalidDataError
 from deepbedmap.model import prediction
 from deepbedmap.model.networks import FlowAlignedGenerator, Generator, bicubic
@@ -170,8 +171,8 @@ def test_a_gap_is_absent_from_the_cells_that_see_it_and_marked():
     bed, quality = refined(network, source, [slice(0, 11), slice(11, 28)])
 
     def marked(name: str) -> list[tuple[int, int]]:
-        bits = quality[::4, ::4] & prediction.QUALITY[name]
-        assert (np.kron(bits, np.ones((4, 4))) == quality & prediction.QUALITY[name]).all()
+        bits = quality[::4, ::4] & products.QUALITY[name]
+        assert (np.kron(bits, np.ones((4, 4))) == quality & products.QUALITY[name]).all()
         return sorted(zip(*(edge.tolist() for edge in np.nonzero(bits)), strict=True))
 
     # Three of the output's cells see a cell; the output begins at the input's second row.
@@ -179,12 +180,12 @@ def test_a_gap_is_absent_from_the_cells_that_see_it_and_marked():
     assert marked("velocity") == [(row, column) for row in range(18, 22) for column in range(8, 12)]
     assert marked("accumulation") == [(0, 0)]
     assert marked("prior") == [(19, 4), (19, 5)]
-    np.testing.assert_array_equal(np.isnan(bed), quality & prediction.QUALITY["prior"] > 0)
+    np.testing.assert_array_equal(np.isnan(bed), quality & products.QUALITY["prior"] > 0)
 
     # The same as if the network were told for each cell, and the prior were at sea level.
     bits = torch.from_numpy(quality[::4, ::4])
     names = ("surface", "velocity", "accumulation")
-    present = torch.stack([bits & prediction.QUALITY[name] == 0 for name in names])[None]
+    present = torch.stack([bits & products.QUALITY[name] == 0 for name in names])[None]
     x, *optional = (grid.nan_to_num(0) for grid in source.tensors())
     with torch.inference_mode():
         expected = network(x, *optional, present)[0, 0].numpy()
@@ -203,7 +204,7 @@ def test_an_input_absent_from_a_whole_domain_is_absent_as_in_training():
     with torch.inference_mode():
         expected = network(*source.tensors(), torch.tensor([[True, False, True]]))[0, 0]
     np.testing.assert_allclose(bed, expected, rtol=0, atol=1e-3)
-    assert (quality == prediction.QUALITY["velocity"]).all()
+    assert (quality == products.QUALITY["velocity"]).all()
 
 
 class Average(nn.Module):
@@ -255,9 +256,9 @@ def test_a_tile_lacks_an_input_with_a_gap_as_a_whole():
     hole = np.s_[8:12, 12:16]
     expected[hole] = np.nan
     np.testing.assert_allclose(bed, expected, rtol=0, atol=1e-3)
-    assert (quality[hole] == prediction.QUALITY["prior"] + prediction.QUALITY["surface"]).all()
-    quality[hole] = prediction.QUALITY["surface"]
-    assert (quality == prediction.QUALITY["surface"]).all()
+    assert (quality[hole] == products.QUALITY["prior"] + products.QUALITY["surface"]).all()
+    quality[hole] = products.QUALITY["surface"]
+    assert (quality == products.QUALITY["surface"]).all()
 
 
 def test_a_domain_without_a_prior_has_no_bed():
@@ -266,7 +267,7 @@ def test_a_domain_without_a_prior_has_no_bed():
         source.grids["x"][:] = np.nan
         bed, quality = refined(network, source)
         assert np.isnan(bed).all()
-        assert (quality == prediction.QUALITY["prior"]).all()
+        assert (quality == products.QUALITY["prior"]).all()
 
 
 @pytest.mark.parametrize("network", [generator(), Average()], ids=["image", "tiles"])

@@ -106,7 +106,7 @@ def test_the_published_generator_takes_raw_metres_whatever_its_base(tmp_path: Pa
         ("[network.normalisation]\nmean_accumulation = inf", "expected a number, found inf"),
         (
             "[network]\nname = 'Generator'\nnormalisation.bed = 200",
-            "normalisation: expected none beside the Generator, which takes raw metres, found bed",
+            "normalisation: expected none with the Generator, which takes raw metres, found bed",
         ),
         ("training.batch = {}", "found a table"),
         ("base = 'papers'", "base: expected one of default, paper, found 'papers'; did you mean"),

@@ -114,7 +114,7 @@ def test_an_absent_input_is_zero_and_leaves_the_given_arrays_alone(tiles):
 
 def test_grids_at_other_ratios_are_refused(tiles):
     tiles["w2"] = tiles["w2"][..., ::2, ::2]
-    with pytest.raises(InvalidDataError, match="field w2: expected 22 x 22 cells beside x of 11"):
+    with pytest.raises(InvalidDataError, match="field w2: expected 22 x 22 cells for x of 11"):
         TrainingSet(tiles)
 
 

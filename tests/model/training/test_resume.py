@@ -99,7 +99,7 @@ def test_going_on_with_a_finished_training_changes_nothing(unbroken: Path, tmp_p
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_going_on_to_other_bits_is_told_in_one_line(
+def test_resuming_to_other_bits_is_reported_in_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tiny.fit(tmp_path)
@@ -111,7 +111,10 @@ def test_going_on_to_other_bits_is_told_in_one_line(
     finally:
         torch.set_num_threads(1)
     (record,) = caplog.records
-    assert record.getMessage().endswith("would have: it had threads 1, now 2")
+    assert record.getMessage() == (
+        "the result will differ in its last bits from an uninterrupted training: "
+        "it had threads 1, now 2"
+    )
 
 
 def test_other_settings_or_tiles_than_before_are_refused_by_name(tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_other_settings_or_tiles_than_before_are_refused_by_name(tmp_path: Path)
 def test_a_folder_that_holds_a_training_is_not_overwritten(tmp_path: Path) -> None:
     tiny.fit(tmp_path)
     before = (tmp_path / "last.safetensors").read_bytes()
-    with pytest.raises(InvalidDataError, match="found the state of one; go on with it"):
+    with pytest.raises(InvalidDataError, match="found the state of one; resume it"):
         tiny.fit(tmp_path)
     assert (tmp_path / "last.safetensors").read_bytes() == before
 
@@ -144,7 +147,7 @@ def test_a_state_that_is_cut_short_or_another_kind_of_file_is_told(tmp_path: Pat
     with pytest.raises(InvalidDataError, match="expected a complete safetensors file"):
         tiny.fit(tmp_path, resume=True)
     fitted.last.write_bytes(fitted.best.read_bytes())
-    with pytest.raises(InvalidDataError, match="found a checkpoint of a Generator alone"):
+    with pytest.raises(InvalidDataError, match="found a checkpoint of a Generator only"):
         tiny.fit(tmp_path, resume=True)
 
 
@@ -219,7 +222,7 @@ def test_the_best_checkpoint_holds_the_running_average_of_the_best_epoch(tmp_pat
 
 def test_the_state_is_not_taken_for_a_network(tmp_path: Path) -> None:
     fitted = tiny.fit(tmp_path)
-    with pytest.raises(InvalidDataError, match=r"load the best\.safetensors beside it"):
+    with pytest.raises(InvalidDataError, match=r"load the best\.safetensors next to it"):
         checkpoints.load(fitted.last)
 
 

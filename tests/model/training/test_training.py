@@ -470,7 +470,7 @@ def test_optional_inputs_may_be_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ({"w1": torch.zeros(6, 1, 55, 55)}, "field w1: expected 110 x 110 cells beside x of 11"),
+        ({"w1": torch.zeros(6, 1, 55, 55)}, "field w1: expected 110 x 110 cells for x of 11"),
         ({"y": torch.zeros(6, 1, 44, 44)}, "field y: expected 36 x 36 cells"),
         ({"x": torch.full((6, 1, 11, 11), torch.nan)}, "field x: .* since there is no mask"),
         (

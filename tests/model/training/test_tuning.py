@@ -182,7 +182,7 @@ def test_processes_of_torchrun_are_refused(tmp_path: Path, monkeypatch: pytest.M
 def test_settings_are_not_chosen_on_a_test_split(tmp_path: Path):
     validation = tiny.Tiles(4, 1)
     validation.split = "test"  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="on the validation split alone, not on 'test'"):
+    with pytest.raises(ValueError, match="only on the validation split, not on 'test'"):
         tune(tmp_path / "study", validation=validation)
     assert not (tmp_path / "study").exists()
 
@@ -196,7 +196,9 @@ def test_tiles_that_do_not_fit_stop_the_study(tmp_path: Path):
 
 
 def test_other_settings_or_tiles_than_before_are_refused(unbroken: Path, tmp_path: Path):
-    with pytest.raises(InvalidDataError, match="found one of another tiles; go on as it was"):
+    with pytest.raises(
+        InvalidDataError, match="found one of another tiles; resume with the same settings"
+    ):
         tune(unbroken, tiles=tiny.Tiles(7))
     with pytest.raises(InvalidDataError, match="found one of another configuration"):
         tune(unbroken, losses__delta=0.7)
