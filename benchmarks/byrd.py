@@ -52,7 +52,7 @@ from deepbedmap.figures import Panel
 from deepbedmap.model import prediction
 from deepbedmap.model.training import Configuration, TrainingSet
 from deepbedmap.model.training.configuration import load
-from deepbedmap.rasters import Bounds
+from deepbedmap.places import Bounds
 from deepbedmap.tiles import Inputs, cut_inputs
 from deepbedmap.tiles.inputs import PADDING, RESOLUTION, RESOLUTIONS
 

@@ -39,7 +39,7 @@ from deepbedmap.model import prediction
 from deepbedmap.model.networks import bicubic
 from deepbedmap.model.training import Configuration, TrainingSet
 from deepbedmap.model.training.configuration import load
-from deepbedmap.rasters import Bounds
+from deepbedmap.places import Bounds
 from deepbedmap.tiles import Inputs
 from deepbedmap.tiles.inputs import PADDING, RESOLUTION, RESOLUTIONS
 

@@ -5,6 +5,13 @@ All coordinates are in metres, EPSG:3031, from Leong & Horgan (2020), doi:10.519
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from deepbedmap.errors import WrongCallError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 Bounds = tuple[float, float, float, float]
 """A box (xmin, ymin, xmax, ymax)."""
 
@@ -39,3 +46,35 @@ CLOSE_UPS: dict[str, tuple[float, float]] = {
     "Gamburtsev": (800_000, 200_000),
 }
 CLOSE_UP_WIDTH = 100_000
+
+
+def checked_bounds(bounds: Iterable[float], name: str = "bounds") -> Bounds:
+    """Return a box as floats.
+
+    Parameters
+    ----------
+    bounds
+        Its edges (xmin, ymin, xmax, ymax), in any units.
+    name
+        What an error calls it.
+
+    Raises
+    ------
+    WrongCallError
+        There are not four numbers, or the box is empty.
+
+    Examples
+    --------
+    >>> checked_bounds([0, 0, 1_000, 500])
+    (0.0, 0.0, 1000.0, 500.0)
+    """
+    try:
+        xmin, ymin, xmax, ymax = map(float, bounds)
+    except (TypeError, ValueError):
+        raise WrongCallError(f"{name}: expected four numbers, found {bounds!r}") from None
+    if not (xmin < xmax and ymin < ymax):
+        raise WrongCallError(
+            f"{name}: expected (xmin, ymin, xmax, ymax) with xmin < xmax and ymin < ymax, "
+            f"found {(xmin, ymin, xmax, ymax)}"
+        )
+    return xmin, ymin, xmax, ymax

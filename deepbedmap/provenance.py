@@ -25,14 +25,28 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def provenance_of(attributes: Mapping[Any, Any]) -> dict[str, Any]:
-    """What attributes say of how something was made; text that is no JSON object as it is."""
-    text = attributes.get("provenance") or "{}"
+def parsed(text: Any) -> dict[str, Any] | None:
+    """Read a JSON object, such as a provenance; None where the text holds none."""
     try:
-        provenance = json.loads(text)
-    except ValueError:
-        provenance = None
-    return provenance if isinstance(provenance, dict) else {"text": text}
+        content = json.loads(text or "{}")
+    except (TypeError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def provenance_of(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Read the provenance that attributes state; other text than a JSON object is its ``text``.
+
+    Examples
+    --------
+    >>> provenance_of({"provenance": '{"sources": []}'}), provenance_of({}), provenance_of(
+    ...     {"provenance": "by hand"}
+    ... )
+    ({'sources': []}, {}, {'text': 'by hand'})
+    """
+    text = attributes.get("provenance")
+    document = parsed(text)
+    return {"text": text} if document is None else document
 
 
 def describe_file(path: str | os.PathLike[str], role: str) -> dict[str, Any]:
@@ -61,22 +75,58 @@ def describe_file(path: str | os.PathLike[str], role: str) -> dict[str, Any]:
     return described if sources is None else {**described, "sources": sources}
 
 
+def describe_source(
+    role: str,
+    name: str,
+    attributes: Mapping[Any, Any] | None = None,
+    file: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """Describe data in memory as a source, by what their attributes state.
+
+    Parameters
+    ----------
+    role
+        What the data are used as, such as ``"prior"``.
+    name
+        The file that they came from, or another name.
+    attributes
+        Of the data: their provenance, if any, states ``sources``.
+    file
+        File that holds the data; its checksum is taken.
+
+    Returns
+    -------
+    dict
+        As of :func:`describe_file`.
+    """
+    described: dict[str, Any] = {"role": role, "file": Path(name).name}
+    if file is not None and Path(file).is_file():
+        described["sha256"] = digest(Path(file)).sha256
+    provenance = provenance_of(attributes or {})
+    return described | ({"sources": provenance["sources"]} if "sources" in provenance else {})
+
+
 def provenance_fault(path: Path, expected: str, found: str, remedy: str | None = None) -> Fault:
     """Return a fault in the provenance of a file, for an error message."""
     return Fault(str(path), field="provenance", expected=expected, found=found, remedy=remedy)
 
 
-def stated_sources(path: Path) -> list[Any] | None:
-    """The sources that a file's provenance lists; None where it states no provenance."""
+def stated_texts(path: Path) -> list[Any]:
+    """Return what a file states of its provenance, unread; of some formats one text a variable."""
     read = _READERS.get(path.suffix.lower())
     if read is None:
-        return None
+        return []
     try:
-        texts = read(path)
+        return read(path)
     except Exception as error:  # readers of four formats, each with exceptions of its own
         found = f"one that fails: {error}"
         expected = f"a complete {path.suffix} file"
         raise InvalidDataError(Fault(str(path), expected=expected, found=found)) from error
+
+
+def stated_sources(path: Path) -> list[Any] | None:
+    """The sources that a file's provenance lists; None where it states no provenance."""
+    texts = stated_texts(path)
     if not texts:
         return None
     sources: list[Any] = []
@@ -146,15 +196,6 @@ _READERS: dict[str, Callable[[Path], list[Any]]] = {
     ".zarr": _read_zarr,
 }
 FOLDER_SUFFIXES = (".zarr",)
-
-
-def parsed(text: Any) -> dict[str, Any]:
-    """Read a provenance; an empty one where the text is none."""
-    try:
-        content = json.loads(text or "{}")
-    except (TypeError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def registry_commit() -> str | None:

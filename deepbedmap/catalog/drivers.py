@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from intake.source.base import Schema
 
 from deepbedmap import schemas
-from deepbedmap.catalog.sources import RepositorySource, checked_bounds
+from deepbedmap.catalog.sources import RepositorySource, optional_bounds
 from deepbedmap.errors import InvalidDataError, WrongCallError
 
 if TYPE_CHECKING:
@@ -61,11 +61,9 @@ class _PipelineSource(RepositorySource):
         return found
 
     def _is_of_season(self, name: str) -> bool:
-        return self._season is None or any(
-            fnmatch.fnmatchcase(known, season)
-            for known in (name, Path(name).stem)
-            for season in self._season
-        )
+        from deepbedmap.points.survey import is_of_season
+
+        return self._season is None or is_of_season(name, self._season)
 
     def _read_picks(self) -> pd.DataFrame:
         from deepbedmap.points.reading import read_points
@@ -236,7 +234,7 @@ class GridSource(_PipelineSource):
             "spacing": spacing,
             "tension": tension,
             "max_gap": max_gap,
-            "region": checked_bounds(region, "region"),
+            "region": optional_bounds(region, "region"),
         }
 
     def read(self) -> xr.DataArray:

@@ -83,7 +83,7 @@ def _read_table(path: Path, bounds: Bounds | None) -> pd.DataFrame:
     picks: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
     del table
     pyarrow.default_memory_pool().release_unused()
-    picks.attrs |= parsed((known.metadata or {}).get(b"PANDAS_ATTRS"))
+    picks.attrs |= parsed((known.metadata or {}).get(b"PANDAS_ATTRS")) or {}
     missing = [name for name in ("x", "y", "z") if name not in picks]
     if missing:
         found = f"no {', '.join(missing)}"

@@ -23,7 +23,7 @@ from deepbedmap.catalog.repositories import (
     mirror_file,
     refuse_local_files,
 )
-from deepbedmap.errors import WrongCallError
+from deepbedmap.places import checked_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ class RepositorySource(DataSource):  # type: ignore[misc]  # intake publishes no
     ) -> None:
         super().__init__(metadata=metadata)
         self._given = os.fspath(path)
-        self._bounds = checked_bounds(bounds, "bounds")
+        self._bounds = optional_bounds(bounds)
         self._fetch = fetch
 
     def configure_new(self, **parameters: Any) -> Any:
@@ -67,7 +67,7 @@ class RepositorySource(DataSource):  # type: ignore[misc]  # intake publishes no
             if parameters[name] is None:
                 parameters[name] = parameter.get("default")
             elif name in ("bounds", "region"):
-                parameters[name] = list(checked_bounds(parameters[name], name) or ())
+                parameters[name] = list(optional_bounds(parameters[name], name) or ())
             elif parameter["type"] == "list" and isinstance(parameters[name], str):
                 parameters[name] = [parameters[name]]
         return super().configure_new(**parameters)
@@ -118,17 +118,8 @@ def _check_status(dataset: Dataset, listing: Path) -> None:
         download.refuse_withdrawn(dataset, listing)
 
 
-def checked_bounds(bounds: Sequence[float] | None, name: str) -> Bounds | None:
-    """Check bounds; none at all (None or an empty list) are None."""
+def optional_bounds(bounds: Sequence[float] | None, name: str = "bounds") -> Bounds | None:
+    """Return a box, once it is checked; None of None and of intake's empty list."""
     if bounds is None or (isinstance(bounds, list) and not bounds):
         return None
-    try:
-        xmin, ymin, xmax, ymax = map(float, bounds)
-    except (TypeError, ValueError):
-        raise WrongCallError(f"{name} must be four numbers, not {bounds!r}") from None
-    if not (xmin < xmax and ymin < ymax):
-        raise WrongCallError(
-            f"{name} must be (xmin, ymin, xmax, ymax) with xmin < xmax and ymin < ymax, "
-            f"not {(xmin, ymin, xmax, ymax)}"
-        )
-    return xmin, ymin, xmax, ymax
+    return checked_bounds(bounds, name)

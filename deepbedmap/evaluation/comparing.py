@@ -26,7 +26,7 @@ from deepbedmap.evaluation.verdicts import (
     verdict_on_training,
 )
 from deepbedmap.places import BUFFER
-from deepbedmap.provenance import parsed
+from deepbedmap.provenance import provenance_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -338,7 +338,7 @@ def _describe(origin: Any, registry: Registry) -> dict[str, Any]:
     if isinstance(origin, str | os.PathLike):
         described = describe_file(origin, "prior")
     else:
-        provenance = parsed(origin.attrs.get("provenance"))
+        provenance = provenance_of(origin.attrs)
         described = {key: value for key, value in provenance.items() if key == "sources"}
     citekey = citekey_of(described, registry)
     return described | ({"citekey": citekey} if citekey else {})

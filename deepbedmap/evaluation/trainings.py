@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from deepbedmap.catalog import opening
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 from deepbedmap.places import EDGES
-from deepbedmap.provenance import parsed
+from deepbedmap.provenance import parsed, provenance_of, stated_texts
 
 if TYPE_CHECKING:
     import os
@@ -103,10 +103,10 @@ def open_training(path: str | os.PathLike[str]) -> Training:
         dataset = open_training_set(path)
         edges = [dataset[name].to_numpy() for name in EDGES]
         boxes = gpd.GeoDataFrame(geometry=shapely.box(*edges), crs=dataset.attrs.get("crs"))
-        provenance = parsed(dataset.attrs.get("provenance"))
+        provenance = provenance_of(dataset.attrs)
         return Training((path.name,), boxes, None, excluded_areas(provenance), _sources(provenance))
     if path.suffix == ".safetensors":
-        header = _checkpoint_header(path)
+        header = parsed(next(iter(stated_texts(path)), None)) or {}
         excluded = excluded_areas(header.get("training_set") or {})
         return Training((path.name,), None, None, excluded, _sources(header))
     import geopandas as gpd
@@ -117,17 +117,6 @@ def open_training(path: str | os.PathLike[str]) -> Training:
         expected = "footprints of tiles, as `deepbedmap tiles` writes them"
         raise InvalidDataError(Fault(str(path), expected=expected, found=str(error))) from error
     return Training((path.name,), boxes)
-
-
-def _checkpoint_header(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            return parsed((file.metadata() or {}).get("deepbedmap"))
-    except (OSError, SafetensorError) as error:
-        expected = "a checkpoint"
-        raise InvalidDataError(Fault(str(path), expected=expected, found=str(error))) from error
 
 
 def _sources(provenance: Mapping[str, Any]) -> list[Any]:

@@ -29,6 +29,7 @@ from deepbedmap.errors import (
     did_you_mean,
 )
 from deepbedmap.extras import required_extra
+from deepbedmap.places import checked_bounds
 from deepbedmap.points import raw_text
 from deepbedmap.points.picks import FilePicks
 from deepbedmap.points.pipelines import Recipe
@@ -232,17 +233,10 @@ def _dataset_of_file(path: Path) -> Dataset | None:
 
 
 def _box(bounds: Sequence[float], crs: str | None) -> Bounds:
-    xmin, ymin, xmax, ymax = bounds
-    if not (xmin < xmax and ymin < ymax):
-        raise WrongCallError(
-            f"bounds are (xmin, ymin, xmax, ymax) with xmin < xmax and ymin < ymax, "
-            f"not {tuple(bounds)}"
-        )
+    xmin, ymin, xmax, ymax = box = checked_bounds(bounds)
     if _is_polar(crs) and max(map(abs, (xmin, xmax))) <= 360 and max(map(abs, (ymin, ymax))) <= 90:
-        raise WrongCallError(
-            f"bounds are metres in EPSG:3031, and not degrees such as {tuple(bounds)}"
-        )
-    return xmin, ymin, xmax, ymax
+        raise WrongCallError(f"bounds: expected metres in EPSG:3031, found degrees {tuple(bounds)}")
+    return box
 
 
 def _is_polar(crs: str | None) -> bool:
@@ -263,7 +257,7 @@ def _find_files(
             break
     if wanted is not None:
         known = sorted({*listed, *(file.name for file in files)})
-        chosen = [name for name in known if _fits(name, wanted)]
+        chosen = [name for name in known if is_of_season(name, wanted)]
         if known and not chosen:
             raise InvalidDataError(
                 Fault(
@@ -290,7 +284,8 @@ def _find_files(
     raise MissingDataError(f"{recipe.path}: there is no {sought} in {places}; {how}")
 
 
-def _fits(name: str, wanted: Sequence[str]) -> bool:
+def is_of_season(name: str, wanted: Sequence[str]) -> bool:
+    """Whether a raw file is one of some seasons: its name, its stem, or a glob of either."""
     stem = Path(name).stem
     return any(
         fnmatch.fnmatchcase(name, style) or fnmatch.fnmatchcase(stem, style) for style in wanted
@@ -307,7 +302,8 @@ def _how_to_get(dataset: Dataset, pattern: str, wanted: Sequence[str] | None) ->
     files = [
         file
         for file in dataset.files
-        if fnmatch.fnmatchcase(file.name, pattern) and (wanted is None or _fits(file.name, wanted))
+        if fnmatch.fnmatchcase(file.name, pattern)
+        and (wanted is None or is_of_season(file.name, wanted))
     ]
     if wanted and files and all(file.urls and file.access != "manual" for file in files):
         names = " ".join(file.filename for file in files)

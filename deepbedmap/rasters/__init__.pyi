@@ -3,6 +3,7 @@ from .geoids import Geoids as Geoids
 from .lattice import band_count as band_count
 from .lattice import block_of as block_of
 from .lattice import bounds_of as bounds_of
+from .lattice import file_of as file_of
 from .lattice import name_of as name_of
 from .lattice import north_up as north_up
 from .lattice import resolution_of as resolution_of
@@ -40,6 +41,7 @@ __all__ = [
     "chunked",
     "convert_datum",
     "crs_of",
+    "file_of",
     "interpolate",
     "name_of",
     "north_up",

@@ -15,8 +15,9 @@ import xarray as xr
 from pyproj import Transformer
 
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
+from deepbedmap.provenance import describe_source
 from deepbedmap.rasters.lattice import axes_of, name_of, north_up
-from deepbedmap.rasters.opening import along_xy, describe_source, geoid_variable, open_raster
+from deepbedmap.rasters.opening import along_xy, geoid_variable, open_raster
 from deepbedmap.rasters.reference import VERTICAL_DATUMS, require_crs
 from deepbedmap.rasters.sampling import sample
 
@@ -50,11 +51,11 @@ def open_geoid(name: str, geoids: Geoids, label: str) -> tuple[xr.DataArray, dic
     raster_or_path = geoids[name]
     if isinstance(raster_or_path, xr.DataArray):
         geoid = raster_or_path
-        source = {"role": f"geoid {name}", "file": Path(name_of(geoid)).name}
+        source = describe_source(f"geoid {name}", name_of(geoid))
     else:
         path = Path(raster_or_path)
         geoid = open_raster(path, geoid_variable(path))
-        source = describe_source(path, {}, f"geoid {name}", path.name)
+        source = describe_source(f"geoid {name}", path.name, file=path)
     require_quantity(geoid.attrs, "height of a geoid", ("altitude", "thickness"), name_of(geoid))
     keys = ("vertical_datum", "geoid", "title", "long_name")
     metadata = " ".join(str(geoid.attrs.get(key, "")) for key in keys).upper()

@@ -5,6 +5,7 @@ Functions here read coordinates and metadata only, never the values of cells.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,12 @@ def whole_blocks(block: int, least: int) -> int:
 def name_of(raster: xr.DataArray) -> str:
     """Return the file that a raster was opened from, else its own name, for messages."""
     return str(raster.encoding.get("source") or raster.name or "raster")
+
+
+def file_of(raster: xr.DataArray) -> Path | None:
+    """The file that a raster was opened from; None where there is none."""
+    source = raster.encoding.get("source")
+    return Path(source) if source and Path(source).exists() else None
 
 
 def bounds_of(raster: xr.DataArray) -> Bounds:

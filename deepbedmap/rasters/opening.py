@@ -1,7 +1,6 @@
 """Open GeoTIFF, NetCDF and Zarr rasters; cells are read only when they are used.
 
-Also find variables of NetCDF files by name or CF standard name, and describe a raster file as
-a source for provenance.
+Also find variables of NetCDF files by name or CF standard name.
 """
 
 from __future__ import annotations
@@ -19,14 +18,12 @@ from rioxarray.exceptions import RioXarrayError
 
 from deepbedmap.errors import Fault, InvalidDataError, MissingDataError
 from deepbedmap.extras import required_extra
-from deepbedmap.files.checksums import digest
-from deepbedmap.provenance import provenance_of
 from deepbedmap.rasters.lattice import axes_of, name_of
 from deepbedmap.rasters.reference import crs_of, missing_crs_fault, same_crs
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
 _NETCDF_SUFFIXES = {".nc", ".nc4", ".h5"}
@@ -229,17 +226,6 @@ def _select_bands(raster: xr.DataArray, bands: int | Sequence[int] | None) -> xr
     if list(wanted) != list(range(1, count + 1)):
         raster = raster.isel({extra[0]: [band - 1 for band in wanted]})
     return raster.transpose(extra[0], "y", "x")
-
-
-def describe_source(
-    given: Any, attributes: Mapping[Any, Any], role: str, name: str
-) -> dict[str, Any]:
-    """What provenance says of a raster, given by path or not, and of what it was made of."""
-    source: dict[str, Any] = {"role": role, "file": Path(name).name}
-    if not isinstance(given, xr.DataArray) and Path(given).is_file():
-        source["sha256"] = digest(Path(given)).sha256
-    before = provenance_of(attributes)
-    return source | ({"sources": before["sources"]} if "sources" in before else {})
 
 
 def geoid_variable(path: Path) -> str | None:

@@ -13,6 +13,7 @@ import xarray as xr
 
 from deepbedmap import files
 from deepbedmap.errors import WrongCallError
+from deepbedmap.provenance import describe_source
 from deepbedmap.rasters.lattice import (
     GDAL_CACHE,
     band_count,
@@ -23,7 +24,6 @@ from deepbedmap.rasters.lattice import (
 )
 from deepbedmap.rasters.opening import (
     GEOTIFF_SUFFIXES,
-    describe_source,
     open_raster,
     velocity_components,
 )
@@ -132,8 +132,13 @@ def write_resampled(
     pieces = _pieces(opened, rows, columns, cell, finest)
     provenance = {
         "sources": [
-            describe_source(sources[role], each.attrs, role, name_of(each))
-            for role, each in rasters.items()
+            describe_source(
+                role,
+                name_of(rasters[role]),
+                rasters[role].attrs,
+                None if isinstance(source, xr.DataArray) else source,
+            )
+            for role, source in sources.items()
         ],
         "parameters": {"resolution": cell, "bounds": list(edges), "method": method},
     }

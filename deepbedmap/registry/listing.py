@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from deepbedmap import repository, schemas
 from deepbedmap.errors import Fault, InvalidDataError, WrongCallError, did_you_mean
+from deepbedmap.places import checked_bounds
 from deepbedmap.registry.entries import is_known_crs, spdx_identifier
 
 if TYPE_CHECKING:
@@ -322,16 +323,11 @@ def _intersection_test(
         return lambda other: bool(shapely.intersects(parts, shapely.box(*other)).any())
     if bounds is None:
         return lambda _: True
-    if not (len(bounds) == 4 and bounds[0] < bounds[2] and bounds[1] < bounds[3]):
-        raise WrongCallError(
-            f"bounds: expected (xmin, ymin, xmax, ymax) with xmin < xmax and ymin < ymax, "
-            f"found {tuple(bounds)}"
-        )
+    xmin, ymin, xmax, ymax = checked_bounds(bounds)
     if all(abs(value) <= 360 for value in bounds):
         logger.warning(
             "bounds %s look like degrees but are read as metres (EPSG:3031)", tuple(bounds)
         )
-    xmin, ymin, xmax, ymax = bounds
     return lambda other: (
         xmin <= other[2] and other[0] <= xmax and ymin <= other[3] and other[1] <= ymax
     )

@@ -23,7 +23,7 @@ from deepbedmap.errors import Fault, InvalidDataError, WrongCallError
 from deepbedmap.files.checksums import sha256_of
 from deepbedmap.files.resumable import Parts
 from deepbedmap.places import BUFFER, EDGES, TEST_AREAS
-from deepbedmap.provenance import describe_file
+from deepbedmap.provenance import describe_file, describe_source
 from deepbedmap.rasters.writing import ZARR_FORMAT
 from deepbedmap.tiles.cutting import cut_tiles
 from deepbedmap.tiles.inputs import INPUTS, RESOLUTION, cut_inputs
@@ -280,26 +280,17 @@ def _sources(beds: Mapping[str, xr.DataArray], inputs: Inputs) -> list[dict[str,
 
 
 def _describe(raster: xr.DataArray, role: str) -> dict[str, Any]:
-    if (file := _file_of(raster)) is not None:
+    if (file := rasters.file_of(raster)) is not None:
         return describe_file(file, role)
-    described = {"role": role, "file": rasters.name_of(raster)}
-    try:
-        return described | {"sources": json.loads(raster.attrs["provenance"])["sources"]}
-    except (KeyError, TypeError, ValueError):
-        return described
-
-
-def _file_of(raster: xr.DataArray) -> Path | None:
-    source = raster.encoding.get("source")
-    return Path(source) if source and Path(source).exists() else None
+    return describe_source(role, rasters.name_of(raster), raster.attrs)
 
 
 def _digest(raster: xr.DataArray) -> list[Any]:
     """What tells a raster from others, beside the checksum of the file that it is read from."""
     said = [raster.shape, rasters.bounds_of(raster), sorted(map(repr, raster.attrs.items()))]
     if raster.chunks is not None:
-        return [*said, "" if _file_of(raster) else raster.data.name]
-    if _file_of(raster) and not raster.variable._in_memory:
+        return [*said, "" if rasters.file_of(raster) else raster.data.name]
+    if rasters.file_of(raster) and not raster.variable._in_memory:
         return said
     return [*said, sha256_of(np.ascontiguousarray(raster.to_numpy()).tobytes())]
 

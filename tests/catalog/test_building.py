@@ -447,9 +447,9 @@ def test_bounds_of_rasters_and_outlines_change_what_is_read(source_of):
     np.testing.assert_array_equal(part, raster.read()[1:5, :4])
     outlines = source_of("misc/GroundingLine_Antarctica_v2")
     assert list(outlines(bounds=(0, 0, 10, 10)).read()["Id"]) == [0]
-    with pytest.raises(ValueError, match="bounds must be"):
+    with pytest.raises(ValueError, match="bounds: expected"):
         raster(bounds=(0, 0, 0, 1))
-    with pytest.raises(ValueError, match="bounds must be four numbers"):
+    with pytest.raises(ValueError, match="bounds: expected four numbers"):
         raster(bounds="everywhere")
 
 

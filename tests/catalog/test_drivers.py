@@ -197,7 +197,7 @@ def test_bounds_fit_a_raster_from_south_to_north_too(tmp_path):
 @pytest.mark.parametrize("bounds", [(0, 0, 0, 1), (0, 1, 1, 0), (0, 1, 2), "abcd", (0, 0, 1, "x")])
 @pytest.mark.parametrize("driver", [PointsSource, GridSource, RasterSource, VectorSource])
 def test_bounds_that_are_no_box_are_a_wrong_call(driver, bounds, tmp_path):
-    with pytest.raises(ValueError, match="bounds must be"):
+    with pytest.raises(ValueError, match="bounds: expected"):
         driver(tmp_path / "x", bounds=bounds)
 
 

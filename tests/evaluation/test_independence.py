@@ -229,5 +229,7 @@ def test_a_file_that_is_not_there_or_no_footprints_is_reported(tmp_path):
     with pytest.raises(InvalidDataError, match=r"broken.geojson: expected footprints"):
         open_training(tmp_path / "broken.geojson")
     (tmp_path / "broken.safetensors").write_text("{")
-    with pytest.raises(InvalidDataError, match=r"broken.safetensors: expected a checkpoint"):
+    with pytest.raises(
+        InvalidDataError, match=r"broken.safetensors: expected a complete .safetensors file"
+    ):
         open_training(tmp_path / "broken.safetensors")

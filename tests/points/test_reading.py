@@ -988,7 +988,7 @@ def test_bounds_that_are_no_box_in_metres_are_a_wrong_call(
     lay: Lay, bounds: tuple[float, ...]
 ) -> None:
     pipeline = lay([reader(override_srs="EPSG:3031")], {"picks.csv": BOXED})
-    with pytest.raises(ValueError, match="bounds are"):
+    with pytest.raises(ValueError, match="bounds: expected"):
         read_points(pipeline, bounds=bounds)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from deepbedmap import __version__
 from deepbedmap.files.checksums import sha256_of
 from deepbedmap.model import checkpoints as saved
 from deepbedmap.model.prediction.preparing import ROLES, rasters_by_name
-from deepbedmap.provenance import registry_commit
+from deepbedmap.provenance import describe_file, describe_source, registry_commit
 from deepbedmap.tiles.inputs import RESOLUTION
 
 if TYPE_CHECKING:
@@ -37,14 +36,9 @@ def sources_of_product(
 ) -> list[dict[str, Any]]:
     """Return the sources of a product, as citations read them; each file is read once."""
     from deepbedmap import rasters
-    from deepbedmap.provenance import describe_file
-
-    def path_of(raster: xr.DataArray) -> Path | None:
-        source = raster.encoding.get("source")
-        return Path(source) if source and Path(source).exists() else None
 
     places: list[tuple[str, Path | None]] = [
-        (role, path_of(raster)) for role, raster in rasters_by_role.items()
+        (role, rasters.file_of(raster)) for role, raster in rasters_by_role.items()
     ]
     if isinstance(outline, str | os.PathLike):
         places.append(("grounding line", Path(outline)))
@@ -56,12 +50,9 @@ def sources_of_product(
     for role, path in places:
         if path is not None:
             sources.append(described[path] | {"role": role})
-            continue
-        raster = rasters_by_role[role]
-        source = {"role": role, "file": Path(rasters.name_of(raster)).name}
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            source["sources"] = json.loads(raster.attrs["provenance"])["sources"]
-        sources.append(source)
+        else:
+            raster = rasters_by_role[role]
+            sources.append(describe_source(role, rasters.name_of(raster), raster.attrs))
     return sources + [saved.describe(file) for file in files]
 
 

@@ -13,6 +13,7 @@ import torch
 from deepbedmap.errors import WrongCallError
 from deepbedmap.model.prediction import domain
 from deepbedmap.model.prediction.refining import ZOOM
+from deepbedmap.places import checked_bounds
 from deepbedmap.tiles.inputs import PADDING, RESOLUTION, RESOLUTIONS, cut_inputs
 
 if TYPE_CHECKING:
@@ -216,9 +217,7 @@ def window(inputs: Inputs, bounds: Bounds | None = None) -> Bounds:
         xmin, ymin, xmax, ymax = covered
         return xmin + PADDING, ymin + PADDING, xmax - PADDING, ymax - PADDING
     cell = RESOLUTIONS["x"]
-    xmin, ymin, xmax, ymax = bounds
-    if xmin >= xmax or ymin >= ymax:
-        raise WrongCallError(f"bounds: expected (xmin, ymin, xmax, ymax), found {bounds}")
+    checked_bounds(bounds)
     from_edge = [(bounds[side] - covered[side % 2]) / cell for side in range(4)]
     if any(abs(cells - round(cells)) > 1e-6 for cells in from_edge):
         raise WrongCallError(
