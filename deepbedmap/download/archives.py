@@ -1,4 +1,4 @@
-"""Unpack zip and tar archives that a stranger made."""
+"""Unpack zip and tar archives from untrusted sources."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from deepbedmap.registry.records import File
 
 LARGEST_RATIO = 200
-"""How many times the size of an archive its contents may have; text has about 10."""
+"""Largest ratio of the size of the contents to that of the archive; text has about 10."""
 
 MOST_MEMBERS = 10_000
-"""How many members of an archive may land in a folder."""
+"""Largest number of members of an archive that are extracted into a folder."""
 
 _CHUNK = 2**18
 _HEADER = 512
 _BROKEN = (
     OSError,
     EOFError,
-    RuntimeError,  # a password, or a kind of compression that Python does not know
+    RuntimeError,  # a password, or a compression that Python does not support
     ValueError,
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -46,11 +46,11 @@ _BROKEN = (
 
 
 class ArchiveError(DownloadError):
-    """An archive is broken or unsafe, or does not hold what it should."""
+    """An archive is broken or unsafe, or does not contain the expected files."""
 
 
 def is_archive(name: str) -> bool:
-    """Say whether a name, or the path of a URL, is that of an archive.
+    """Return whether a name, or the path of a URL, is that of an archive.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def is_archive(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive: its path there, its size in bytes, and what it holds."""
+    """A file in an archive: its path there, its size in bytes, and its contents."""
 
     path: str
     size: int
@@ -75,7 +75,7 @@ class Member:
         return PurePosixPath(self.path.replace("\\", "/")).name
 
     def digest(self) -> Digest:
-        """Return the checksum and the size of what it holds.
+        """Return the checksum and the size of the contents.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class Member:
         return self._read(lambda _: None)
 
     def extract(self, to: Path) -> Digest:
-        """Write what it holds into a file; return its checksum and size.
+        """Write the contents into a file; return their checksum and size.
 
         Raises
         ------
@@ -116,38 +116,38 @@ class Member:
 
 @dataclass(frozen=True)
 class Archive:
-    """The files of an archive that is open, those aside that macOS adds."""
+    """The files of an open archive, without those that macOS adds."""
 
     called: str
     members: tuple[Member, ...]
 
     def choose(self, file: File) -> dict[str, Member]:
-        """Return the members that the registry means, by the names under which they land.
+        """Return the members that the registry names, by their file names on disk.
 
         Raises
         ------
         ArchiveError
-            It holds no such file, or several of them, or one with a name that is not safe.
+            It contains no such file, several of them, or one with an unsafe name.
         """
         if file.members is not None:
-            return self._fitting(file.members)
+            return self._matching(file.members)
         if file.member is not None:
             wanted = f"a file {file.member!r}"
-            meant = [member for member in self.members if member.path == file.member]
+            matching = [member for member in self.members if member.path == file.member]
         elif file.unpacked is not None:
             wanted = "one file"
-            meant = [*self.members]
+            matching = [*self.members]
         else:
             wanted = f"one file called {file.filename!r}"
-            meant = [member for member in self.members if member.name == file.filename]
-        if len(meant) != 1:
-            raise self._wrong(f"should hold {wanted}, and holds {self._some()}")
-        return {file.name: meant[0]}
+            matching = [member for member in self.members if member.name == file.filename]
+        if len(matching) != 1:
+            raise self._wrong(f"should contain {wanted}, but contains {self._some()}")
+        return {file.name: matching[0]}
 
     def content_sha256(self) -> str:
-        r"""Return one checksum of all that it holds, however that is packed.
+        r"""Return one checksum of all contents, which does not depend on how they are packed.
 
-        It is the sha256 of the lines ``<sha256>  <path>\n`` of its files, sorted, as ``sha256sum``
+        It is the SHA-256 of the lines ``<sha256>  <path>\n`` of its files, sorted, as ``sha256sum``
         prints them.
 
         Raises
@@ -158,24 +158,24 @@ class Archive:
         lines = sorted(f"{member.digest().sha256}  {member.path}\n" for member in self.members)
         return sha256_of("".join(lines).encode("utf-8", "surrogateescape"))
 
-    def _fitting(self, pattern: str) -> dict[str, Member]:
-        fitting: dict[str, Member] = {}
+    def _matching(self, pattern: str) -> dict[str, Member]:
+        matches: dict[str, Member] = {}
         taken = set()
         for member in self.members:
             name = member.name
             if not fnmatch.fnmatchcase(name, pattern):
                 continue
             if name.startswith(".") or ":" in name or not name.isprintable():
-                raise self._wrong(f"holds an unsafe name, {member.path!r}")
+                raise self._wrong(f"contains an unsafe name, {member.path!r}")
             if name.casefold() in taken:  # one name to many file systems
-                raise self._wrong(f"holds two files called {name!r}")
+                raise self._wrong(f"contains two files called {name!r}")
             taken.add(name.casefold())
-            fitting[name] = member
-            if len(fitting) > MOST_MEMBERS:
-                raise self._wrong(f"holds more than {MOST_MEMBERS:,} files that fit {pattern!r}")
-        if not fitting:
-            raise self._wrong(f"should hold files that fit {pattern!r}, and holds {self._some()}")
-        return fitting
+            matches[name] = member
+            if len(matches) > MOST_MEMBERS:
+                raise self._wrong(f"contains more than {MOST_MEMBERS:,} files like {pattern!r}")
+        if not matches:
+            raise self._wrong(f"should contain files like {pattern!r}, but contains {self._some()}")
+        return matches
 
     def _some(self) -> str:
         names = ", ".join(repr(member.path)[1:-1] for member in self.members[:10]) or "nothing"
@@ -188,20 +188,20 @@ class Archive:
 
 @contextlib.contextmanager
 def opened(path: Path, called: str | None = None) -> Iterator[Archive]:
-    """Open a zip or tar archive, compressed or not, for as long as the context lasts.
+    """Open a zip or tar archive, compressed or not, until the context ends.
 
     Parameters
     ----------
     path
         The archive.
     called
-        What errors call it; by default its path.
+        Its name in error messages; by default its path.
 
     Raises
     ------
     ArchiveError
-        It is no archive, or a broken one; or nobody with good intentions made it: it holds a path
-        out of its folder, a link, a device, or :data:`LARGEST_RATIO` times its own size.
+        It is not an archive, or a broken one; or it is unsafe: it contains a path outside its
+        folder, a link, a device, or more than :data:`LARGEST_RATIO` times its own size.
     """
     called = called or str(path)
     with contextlib.ExitStack() as stack:
@@ -215,7 +215,7 @@ def opened(path: Path, called: str | None = None) -> Iterator[Archive]:
 
 
 def _broken(called: str, error: BaseException) -> ArchiveError:
-    why = " ".join(str(error).split()) or "it ends too soon"
+    why = " ".join(str(error).split()) or "it is truncated"
     return ArchiveError(f"{called}: the archive cannot be unpacked: {why}")
 
 
@@ -242,8 +242,8 @@ def _entries(path: Path, called: str, stack: contextlib.ExitStack) -> Iterator[_
     try:
         tar = stack.enter_context(tarfile.open(path))  # noqa: SIM115  (the stack closes it)
     except tarfile.ReadError as error:
-        # Python's own message has a line for each kind of compression it tried.
-        raise tarfile.ReadError("it is no zip or tar archive, or a broken one") from error
+        # Python's own message has one line for each compression that it tried.
+        raise tarfile.ReadError("it is not a zip or tar archive, or it is broken") from error
     extract = cast("Callable[[tarfile.TarInfo], IO[bytes]]", tar.extractfile)
     for entry in tar:
         yield _Entry(
@@ -259,7 +259,7 @@ def _safe(entries: Iterable[_Entry], archive: Path, called: str) -> Iterator[Mem
         member = entry.member
         path = PurePosixPath(member.path.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
-            raise ArchiveError(f"{called}: the archive holds an unsafe name, {member.path!r}")
+            raise ArchiveError(f"{called}: the archive contains an unsafe name, {member.path!r}")
         room -= abs(member.size) + _HEADER  # a broken tar has sizes below 0
         if room < 0:
             raise ArchiveError(
@@ -268,6 +268,8 @@ def _safe(entries: Iterable[_Entry], archive: Path, called: str) -> Iterator[Mem
         if entry.is_folder:
             continue
         if not entry.is_file:
-            raise ArchiveError(f"{called}: the archive holds a link or a device, {member.path!r}")
+            raise ArchiveError(
+                f"{called}: the archive contains a link or a device, {member.path!r}"
+            )
         if path.parts[:1] != ("__MACOSX",):  # attributes that macOS packs with every file
             yield member

@@ -34,24 +34,23 @@ CheckState = Literal["ok", "differs", "missing", "unchecked", "extra"]
 
 @dataclass(frozen=True)
 class Checked:
-    """What :func:`verify` found of one file.
+    """The result of :func:`verify` for one file.
 
     Attributes
     ----------
     path
         The file.
     citekey
-        Its dataset; None for one that belongs to none.
+        Its dataset; None for a file of no dataset.
     state
-        ``"ok"``; ``"differs"`` from the registry or its receipt; ``"missing"``; ``"unchecked"``:
-        it is there, and nothing says what should be in it; ``"extra"``: nothing says why it is
-        there.
+        ``"ok"``; ``"differs"`` from the registry or its receipt; ``"missing"``; ``"unchecked"``,
+        no checksum is known; ``"extra"``, neither the registry nor a receipt names it.
     expected, found
-        What there should be and what is there, such as ``sha256 1f3a...``.
+        The expected and the present contents, such as ``sha256 1f3a...``.
     by_receipt
         Whether it was checked against a receipt, since the registry has no checksum.
     digest
-        Checksum and size of what is there.
+        Checksum and size of the file on disk.
     """
 
     path: Path
@@ -71,29 +70,29 @@ def verify(
     registry: Registry | None = None,
     data_dir: str | Path | None = None,
 ) -> list[Checked]:
-    """Read what is on disk, and compare it with the registry and with the receipts.
+    """Read the files on disk, and compare them with the registry and with the receipts.
 
-    Nothing is changed, and no connection opened.
+    Nothing is changed, and no connection is opened.
 
     Parameters
     ----------
     names
-        As of :func:`fetch`; nothing stands for every dataset, and for what else is in its folder.
+        See :func:`fetch`; by default every dataset, and all other files in the folders.
     jobs
-        How many files are read at a time.
+        Number of files read simultaneously.
     progress, registry, data_dir
-        As of :func:`fetch`.
+        See :func:`fetch`.
 
     Returns
     -------
     list of Checked
-        One for each file: of an archive, for it and for each member that landed. Files that are
-        there beside those of the registry come last, where whole folders are verified.
+        One for each file; for an archive also one for each extracted file. Where whole folders are
+        verified, files that the registry does not name come last.
 
     Raises
     ------
     MissingDataError, InvalidDataError
-        As of :func:`fetch`.
+        See :func:`fetch`.
     """
     if jobs < 1:
         raise WrongCallError(f"jobs must be at least 1, not {jobs}")
@@ -113,17 +112,17 @@ def verify(
 def inspect_files(
     wanted: list[WantedFile], jobs: int, bars: Bars, stop: threading.Event
 ) -> list[list[Checked]]:
-    """Read every file that is there, and compare it."""
+    """Read and compare every file that is on disk."""
     places = {path for item in wanted for path in (item.target, *item.paths)}
     size = sum(path.stat().st_size for path in places if path.is_file())
-    with bars.bar("checking what is here", size) as bar:
+    with bars.bar("checking the files on disk", size) as bar:
         return run_all(lambda item: inspect_file(item, bar.advance), wanted, jobs, stop)
 
 
 def inspect_file(
     item: WantedFile, advance: Callable[[int], None] = lambda _: None
 ) -> list[Checked]:
-    """Compare a file with the registry, else with its receipt; and what came out of it."""
+    """Compare a file, and those extracted from it, with the registry, else with its receipt."""
     file, receipt = item.file, Receipt.read(item.target)
     known = None if item.has_checksum else receipt
     expected, by_receipt = known.sha256 if known else file.sha256, known is not None
@@ -162,7 +161,7 @@ def _check(
     advance: Callable[[int], None],
     size: int | None = None,
 ) -> Checked:
-    """Compare a file with a checksum; without one with a size, if that is known."""
+    """Compare a file with its checksum, or else with its size."""
     checked = Checked(path, item.dataset.citekey, "missing", by_receipt=by_receipt)
     if sha256 is not None:
         checked = replace(checked, expected=f"sha256 {sha256}")
@@ -182,7 +181,7 @@ def _check(
 
 
 def _unpacked(item: WantedFile, whole: Checked, receipt: Receipt | None) -> dict[str, str | None]:
-    """Return which files an archive's members become, and their checksums as far as known."""
+    """Return the files that are extracted from an archive, with their checksums where known."""
     file = item.file
     expected: dict[str, str | None] = {} if file.unpacked is None else {file.unpacked: None}
     if receipt is not None and receipt.members is not None and _fits(receipt, file):
@@ -200,7 +199,7 @@ def _unpacked(item: WantedFile, whole: Checked, receipt: Receipt | None) -> dict
 
 
 def _fits(receipt: Receipt, file: File) -> bool:
-    """Say whether a receipt is of the version of an archive that the registry has."""
+    """Return whether a receipt describes the version of an archive in the registry."""
     if file.content_sha256 is not None and receipt.content_sha256 == file.content_sha256:
         return True
     if file.sha256 is None:
@@ -209,9 +208,9 @@ def _fits(receipt: Receipt, file: File) -> bool:
 
 
 def warn_unchecked(path: Path, sha256: str | None) -> None:
-    """Log a warning that a file was accepted without a checksum, and give its SHA-256."""
+    """Log a warning that a file was accepted without a checksum, with its SHA-256."""
     logger.warning(
-        "%s: taken unchecked, since the registry has no checksum; its sha256 is %s",
+        "%s: accepted unchecked, since the registry has no checksum; its sha256 is %s",
         path,
         sha256,
     )
@@ -221,13 +220,13 @@ def difference_message(wrong: Checked, item: WantedFile) -> str:
     """Return a message that says how a file differs from what was expected, and what to do."""
     expected = f"{wrong.expected}"
     receipt = Receipt.read(item.target)
-    if wrong.digest is None:  # a folder, or no archive
+    if wrong.digest is None:  # a folder, or not an archive
         pass
     elif wrong.by_receipt and receipt is not None:
         expected += f" as its receipt of {receipt.when} has it"
     elif wrong.path != item.target:
         expected += f" as {item.target.name} holds it"
-    remedy = "move it away, or mend the registry"
+    remedy = "move it away, or correct the registry"
     if item.can_be_fetched:
         remedy = f"move it away, or `deepbedmap fetch --again {item.file.filename}` replaces it"
     elif wrong.by_receipt and item.target.exists():
@@ -236,7 +235,7 @@ def difference_message(wrong: Checked, item: WantedFile) -> str:
 
 
 def _extra(registry: Registry, folder: Path) -> Iterator[Checked]:
-    """Find the files of a folder that nothing explains."""
+    """Yield the files of a folder that neither the registry nor a receipt names."""
     known = {"README.md", "gmt.conf", "gmt.history"}
     for dataset in registry:
         known |= {*dataset.pipelines} if folder.name == "highres" else set()

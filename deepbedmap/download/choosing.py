@@ -1,6 +1,6 @@
-"""Which files of the registry are meant by citekeys, file names, folders and bounds.
+"""Choose files of the registry by citekeys, file names, folders and bounds.
 
-Also where these files are on disk (:func:`locate`).
+Also locate them on disk (:func:`locate`).
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 def locate(
     dataset: Dataset, data_dir: str | Path | None = None, filename: str | None = None
 ) -> list[Path]:
-    """Return where a dataset's files are, as pipelines and drivers read them; do not check them.
+    """Return the paths of a dataset's files, as pipelines and drivers read them, unchecked.
 
     Parameters
     ----------
     dataset
         An entry of the registry.
     data_dir
-        Where the files land; None for :func:`deepbedmap.repository.data_dir`.
+        Folder for the files; None for :func:`deepbedmap.repository.data_dir`.
     filename
         One of the dataset's files (an archive may hold several); None for all.
 
     Raises
     ------
     MissingDataError
-        A file is not there; the message says which command, or which person, gets it.
+        A file is missing; the message says which command, or which person, provides it.
     """
     folder = data_folder(data_dir) / dataset.folder
     files = [file for file in dataset.files if filename in (None, file.filename)]
@@ -60,7 +60,7 @@ def locate(
 
 
 def refuse_withdrawn(dataset: Dataset, listing: Path) -> None:
-    """Raise :class:`InvalidDataError` where a dataset of a registry file must not be used."""
+    """Raise :class:`InvalidDataError` if a dataset is withdrawn."""
     if dataset.status == "withdrawn":
         remedy = f"use {dataset.superseded_by}" if dataset.superseded_by else None
         raise InvalidDataError(
@@ -76,7 +76,7 @@ def refuse_withdrawn(dataset: Dataset, listing: Path) -> None:
 
 @dataclass(frozen=True)
 class WantedFile:
-    """A file, and where it is wanted; named itself, or one of a folder or a box."""
+    """A file of the registry and its folder; named itself, or one of a folder or a box."""
 
     dataset: Dataset
     file: File
@@ -85,14 +85,14 @@ class WantedFile:
 
     @property
     def target(self) -> Path:
-        """Where the file goes that the checksum is of."""
+        """Path of the downloaded file, to which the checksum belongs."""
         return self.folder / self.file.filename
 
     @property
     def paths(self) -> list[Path]:
-        """Where the files go that pipelines read: others, if the first is an archive.
+        """Paths of the files that pipelines read: of an archive the extracted files.
 
-        Empty as long as it is not known which the archive holds.
+        Empty while the contents of the archive are unknown.
         """
         if self.file.members is None:
             return [self.folder / self.file.name]
@@ -111,12 +111,12 @@ class WantedFile:
 
     @property
     def is_packed(self) -> bool:
-        """Whether the archive is here that the file, or files, come out of."""
+        """Whether the archive from which the files are extracted is on disk."""
         return self.unpacks and self.target.is_file()
 
     @property
     def has_checksum(self) -> bool:
-        """Whether the registry says which bytes are right."""
+        """Whether the registry has a checksum of the file or of its contents."""
         return self.file.sha256 is not None or self.file.content_sha256 is not None
 
     @property
@@ -125,14 +125,14 @@ class WantedFile:
         return bool(self.file.urls) and self.file.access != "manual"
 
     def place(self, url: str) -> Path:
-        """Where the bytes of a URL go: beside the file, or apart if it is only a member of them."""
+        """Return where the bytes of a URL go: to the file, or to an archive that contains it."""
         if self.is_inside(url):
             name = sha256_of(url.encode())[:16]
             return self.folder / FOLDER / f"{name}.archive"
         return self.target
 
     def is_inside(self, url: str) -> bool:
-        """Say whether a URL is that of an archive which is opened on the way."""
+        """Return whether a URL is that of an archive from which the file is extracted."""
         return is_archive(urlsplit(url).path) and not is_archive(self.file.filename)
 
 
@@ -147,7 +147,7 @@ def choose_files(
     registry: Registry | None,
     data_dir: str | Path | None,
 ) -> tuple[list[WantedFile], list[str]]:
-    """Find what names and a box stand for, each file once; and say what cannot be fetched."""
+    """Return the files for names and a box, each once, and messages about those left out."""
     registry = registries.load() if registry is None else registry
     names = [names] if isinstance(names, str) else [*names]
     if not names and bounds is None:
@@ -169,8 +169,8 @@ def choose_files(
         placeless &= {item.dataset.citekey for item in chosen} | {one.citekey for one in groups}
         if placeless:
             left_out.append(
-                f"{', '.join(sorted(placeless))}: left out, since nobody wrote down their bounds; "
-                "without a box their names get them"
+                f"{', '.join(sorted(placeless))}: left out, since their bounds are unknown; "
+                "name them without a box to fetch them"
             )
     for dataset in groups:
         if dataset.citekey not in inside:
@@ -192,7 +192,7 @@ def choose_files(
 
 
 def _named(name: str, registry: Registry, data_dir: str | Path | None) -> list[WantedFile]:
-    """Find what a citekey or a file name of the registry stands for."""
+    """Return the files for a citekey or a file name of the registry."""
     if name in registry:
         refuse_withdrawn(registry[name], registry.path)
         found = [(registry[name], file) for file in registry[name].files]

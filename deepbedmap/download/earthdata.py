@@ -1,6 +1,6 @@
-"""Log in to NASA's Earthdata, and send the login to NASA alone.
+"""Log in to NASA's Earthdata, and send the login to NASA only.
 
-The login itself is earthaccess's business; that package is imported only once it is needed.
+The package earthaccess does the login; it is imported only where it is needed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HOSTS = ("earthdata.nasa.gov", "earthdatacloud.nasa.gov")
-"""Domains whose servers are given the login."""
+"""Domains whose servers receive the login."""
 
 _SOURCES = {
     "environment": "in EARTHDATA_USERNAME and EARTHDATA_PASSWORD",
     "netrc": "in .netrc",
-    "interactive": "that was typed",
+    "interactive": "that was entered",
 }
 
 
 def takes_login(url: str) -> bool:
-    """Say whether a URL is of a server that may be given the login.
+    """Return whether a URL is on a server that may receive the login.
 
     Examples
     --------
@@ -52,16 +52,16 @@ def takes_login(url: str) -> bool:
 def session() -> requests.Session:
     """Log in, and return a session whose requests carry the login where it belongs.
 
-    The login is sought in the environment (``EARTHDATA_TOKEN``, or ``EARTHDATA_USERNAME`` and
+    The login is taken from the environment (``EARTHDATA_TOKEN``, or ``EARTHDATA_USERNAME`` and
     ``EARTHDATA_PASSWORD``), then in ``~/.netrc`` (or the file that ``NETRC`` names); where
-    standard input is a terminal, it is asked for at last. Logging in again in one process is
+    standard input is a terminal, the user is prompted last. Logging in again in one process is
     cheap: earthaccess keeps the token.
 
     The session has a bearer token, not the password, and sends it only by https and only to
-    :data:`HOSTS`. earthaccess's own session sends it to whatever host is asked first. When a server
-    redirects to another host, port or scheme, requests takes the token off (NASA's storage
-    answers with such redirects, to addresses that are signed); requests then looks for a login of
-    the new host in ``.netrc``, as it always does. Proxies and certificates come from the
+    :data:`HOSTS`. earthaccess's own session sends it to any host of the first request. When a
+    server redirects to another host, port or scheme, requests removes the token (NASA's storage
+    answers with such redirects, to signed addresses); requests then looks for a login of the new
+    host in ``.netrc``, as it always does. Proxies and certificates come from the
     environment.
 
     Returns
@@ -76,22 +76,22 @@ def session() -> requests.Session:
     MissingDataError
         There is no login; the message says what to do.
     DownloadError
-        The login is refused, or there is no connection. No message has any of the login.
+        The login is refused, or there is no connection. No message contains any part of the login.
     """
     with required_extra("earthdata"):
         import earthaccess
         from earthaccess.exceptions import LoginAttemptFailure, LoginStrategyUnavailable
-    asked = sys.stdin is not None and sys.stdin.isatty()
-    for strategy in ("environment", "netrc", *(("interactive",) if asked else ())):
+    is_terminal = sys.stdin is not None and sys.stdin.isatty()
+    for strategy in ("environment", "netrc", *(("interactive",) if is_terminal else ())):
         try:
             with _quiet():
                 login = earthaccess.login(strategy=strategy)
         except (LoginStrategyUnavailable, EOFError):
             continue
-        # From None: what earthaccess says may hold what the server, or the user, sent.
+        # From None: the messages of earthaccess may contain what the server, or the user, sent.
         except LoginAttemptFailure:
             raise DownloadError(
-                f"https://{LOGIN}: refuses the login {_SOURCES[strategy]}; correct it"
+                f"https://{LOGIN}: rejects the login {_SOURCES[strategy]}; correct it"
             ) from None
         except requests.RequestException as error:
             raise DownloadError(
@@ -103,14 +103,14 @@ def session() -> requests.Session:
             logged_in.auth = _Bearer(headers["Authorization"])
             return logged_in
     raise MissingDataError(
-        f"NASA's Earthdata wants a login: register at https://{LOGIN}, then put the line "
-        f"'machine {LOGIN} login NAME password PASSWORD' into ~/.netrc (readable by you alone), "
+        f"NASA's Earthdata requires a login: register at https://{LOGIN}, then put the line "
+        f"'machine {LOGIN} login NAME password PASSWORD' into ~/.netrc (readable only by you), "
         "or set EARTHDATA_USERNAME and EARTHDATA_PASSWORD, or EARTHDATA_TOKEN"
     )
 
 
 class _Bearer(requests.auth.AuthBase):
-    """Adds a token to the requests that may have it."""
+    """Add a token to the requests that may carry it."""
 
     def __init__(self, header: str) -> None:
         self._header = header
@@ -123,7 +123,7 @@ class _Bearer(requests.auth.AuthBase):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep earthaccess from logging a refusal, with the page that came, beside our one line."""
+    """Keep earthaccess from logging a rejection, with the server's page, next to our one line."""
     loggers = [logging.getLogger(name) for name in ("earthaccess", "earthaccess_auth")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -42,86 +42,83 @@ def fetch(
     keep_archives: bool = True,
     again: bool = False,
 ) -> list[Path]:
-    """Get files into ``data_dir/<folder>/``: those of datasets, of folders, of a box, or single.
+    """Download files of datasets, of folders or of a box into ``data_dir/<folder>/``.
 
-    A file that is there and right is not fetched again; one that is there and differs from what
-    the registry says is left alone, and is an error. A new file is put in its place only when it
-    is whole, has its checksum and, if it is an archive, has been unpacked. Until then it grows in
-    ``<file>.part`` beside its place, where another call goes on after this one was cut off, even
-    by a kill; two processes at a time share the work.
+    A file that is on disk and correct is not downloaded again; one that differs from the registry
+    is kept, and is an error. A new file appears under its name only when it is complete, has its
+    checksum and, if it is an archive, has been unpacked. Until then it grows in ``<file>.part``
+    next to its final path, where another call resumes after this one was cut off, even by a kill;
+    simultaneous processes share the work.
 
-    Every file gets a receipt, ``.fetched/<file>.json`` in its folder: what came, from where, and
-    when. Where the registry has no checksum, a warning gives the one found, and the file is checked
-    against its receipt from then on. An archive that is gone counts as in place as long as what
-    came out of it is as its receipt says.
+    Every file gets a receipt, ``.fetched/<file>.json`` in its folder: its checksum, its URL and the
+    time. Where the registry has no checksum, a warning gives the computed one, and the file is
+    checked against its receipt from then on. A deleted archive counts as present as long as the
+    files extracted from it match its receipt.
 
     Parameters
     ----------
     citekeys
-        What to get, one or several: a citekey stands for all files of a dataset; a file name of
-        the registry, such as ``2011_Antarctica_TO.csv``, for that file (``highres/<name>`` tells
-        it from one of the same name in another folder); ``highres``, ``lowres`` or ``misc`` for
-        every dataset of that folder.
+        One or several names: a citekey for all files of a dataset; a file name of the registry,
+        such as ``2011_Antarctica_TO.csv``, for that file (``highres/<name>`` distinguishes it from
+        one of the same name in another folder); ``highres``, ``lowres`` or ``misc`` for every
+        dataset of that folder.
     jobs
-        How many files are fetched at a time, at least 1.
+        Number of simultaneous downloads, at least 1.
     offline
-        Take only what is there: nothing is fetched, and no connection is opened.
+        Use only the files on disk: nothing is downloaded, and no connection is opened.
     progress
         Show progress bars where standard error is a terminal.
     registry
-        The registry to go by; None for the one that comes with the package.
+        The registry; None for the one that comes with the package.
     data_dir
-        Where the files land; None for :func:`deepbedmap.repository.data_dir`.
+        Folder for the files; None for :func:`deepbedmap.repository.data_dir`.
     bounds
-        (xmin, ymin, xmax, ymax) in metres, EPSG:3031: of the datasets named, or of all if none
-        is, those whose bounds touch this box. Those of unknown bounds are left out.
+        (xmin, ymin, xmax, ymax) in metres, EPSG:3031: only datasets whose bounds touch this box,
+        among the named ones, or among all without names. Datasets without known bounds are left
+        out.
     per_host
-        How many files are fetched from one host at a time.
+        Number of simultaneous downloads from one host.
     timeout
-        Seconds without a byte after which a server is asked again.
+        Seconds without a byte after which a request is repeated.
     keep_archives
-        Whether an archive stays once it is unpacked.
+        Whether an archive is kept after it is unpacked.
     again
-        Fetch anew what is there and differs from the registry or its receipt, or has no checksum
-        in the registry, and replace it. What a person put in place gets a new receipt.
+        Download again, and replace, files that differ from the registry or their receipt, or that
+        have no checksum in the registry. Files that a person put there get a new receipt.
 
     Returns
     -------
     list of pathlib.Path
-        The files that pipelines and drivers read (out of their archives), in the order asked for
-        and in that of the registry. What a folder or a box has that no program can fetch is left
-        out, and a warning says so.
+        The files that pipelines and drivers read (extracted from their archives), in the order of
+        the names, then of the registry. Files of a folder or a box that no program can download are
+        left out, with a warning.
 
     Raises
     ------
     MissingDataError
-        Files are not there and cannot be fetched: offline, no URL or not even their names are
-        known, a login is missing, or a person must get them. The message says which command, or
-        which person, does.
+        Files are missing and cannot be downloaded: offline, without a known URL or file name,
+        without a login, or because a person must request them. The message says which command, or
+        which person, provides them.
     DownloadError
-        A file that is there is not what the registry or its receipt says, or the disk is too
-        small (then nothing is fetched); or a file could not be fetched or unpacked (the others are
-        fetched all the same). The message has one line a file.
+        A file on disk differs from the registry or its receipt, or the disk has no room (then
+        nothing is downloaded); or a file could not be downloaded or unpacked (the others still
+        are). The message has one line per file.
     InvalidDataError
         The registry has no such dataset or file, or the dataset is withdrawn.
     ValueError
-        Nothing is named and no box given, or an argument is out of its range.
+        There are neither names nor bounds, or an argument is out of its range.
     """
-    for name, value in (("jobs", jobs), ("per_host", per_host)):
-        if value < 1:
-            raise WrongCallError(f"{name} must be at least 1, not {value}")
-    if not 0 < timeout < math.inf:
-        raise WrongCallError(f"timeout must be a number of seconds above 0, not {timeout}")
+    _check_call(jobs, per_host, timeout)
     if again and offline:
-        raise WrongCallError("again: nothing is fetched again offline")
+        raise WrongCallError("again: nothing is downloaded again offline")
     wanted, left_out = choose_files(citekeys, bounds, registry, data_dir)
     shared = ResumingDownloader(timeout=timeout, per_host=per_host)
     with Bars(progress, shared.stop) as bars:
-        found = inspect_files(wanted, jobs, bars, shared.stop)
-        wrong = [_wrong(*pair, again) for pair in zip(wanted, found, strict=True)]
+        checks = inspect_files(wanted, jobs, bars, shared.stop)
+        wrong = [_wrong(*pair, again) for pair in zip(wanted, checks, strict=True)]
         raise_faults([DownloadError(line) for line in wrong if line])
         todo = []
-        for item, checked in zip(wanted, found, strict=True):
+        for item, checked in zip(wanted, checks, strict=True):
             if _is_to_do(item, checked, offline, again):
                 todo.append(item)
             else:
@@ -147,26 +144,35 @@ def fetch(
     return [path for item in wanted for path in item.paths]
 
 
+def _check_call(jobs: int, per_host: int, timeout: float) -> None:
+    """Raise WrongCallError where an argument of :func:`fetch` is out of its range."""
+    for name, value in (("jobs", jobs), ("per_host", per_host)):
+        if value < 1:
+            raise WrongCallError(f"{name} must be at least 1, not {value}")
+    if not 0 < timeout < math.inf:
+        raise WrongCallError(f"timeout must be a number of seconds above 0, not {timeout}")
+
+
 def _leave_out(
     wanted: list[WantedFile], todo: list[WantedFile], left_out: list[str]
 ) -> tuple[list[WantedFile], list[WantedFile]]:
-    """Take out what only a person can get and nobody named, and say so, one line a dataset."""
-    theirs: dict[str, list[WantedFile]] = defaultdict(list)
+    """Leave out files that only a person can request and that were not named, with a warning."""
+    manual: dict[str, list[WantedFile]] = defaultdict(list)
     for item in todo:
         if not (item.named or item.can_be_fetched or item.is_packed):
-            theirs[item.dataset.citekey].append(item)
-    for citekey, items in theirs.items():
+            manual[item.dataset.citekey].append(item)
+    for citekey, items in manual.items():
         names = [item.file.filename for item in items]
         how = items[0].dataset.how_to_ask(*(names if len(names) <= 3 else ()))
         left_out.append(f"{citekey}: left out; {how}")
     return (
-        [item for item in wanted if item not in theirs[item.dataset.citekey]],
-        [item for item in todo if item not in theirs[item.dataset.citekey]],
+        [item for item in wanted if item not in manual[item.dataset.citekey]],
+        [item for item in todo if item not in manual[item.dataset.citekey]],
     )
 
 
 def _wrong(item: WantedFile, checked: list[Checked], again: bool) -> str | None:
-    """Say what is wrong with a file that is there, unless that may be replaced or accepted."""
+    """Return how a file differs, unless it may be replaced or accepted."""
     wrong = [one for one in checked if one.state == "differs"]
     if again and _is_replaceable(item, checked[0]):
         return None
@@ -176,13 +182,13 @@ def _wrong(item: WantedFile, checked: list[Checked], again: bool) -> str | None:
 
 
 def _is_replaceable(item: WantedFile, whole: Checked) -> bool:
-    """Say whether a file can be fetched again, or unpacked again from an archive that is right."""
-    is_right = whole.state != "differs" or whole.by_receipt
-    return item.can_be_fetched or (item.is_packed and is_right)
+    """Return whether a file can be downloaded again, or unpacked again from a correct archive."""
+    is_correct = whole.state != "differs" or whole.by_receipt
+    return item.can_be_fetched or (item.is_packed and is_correct)
 
 
 def _is_to_do(item: WantedFile, checked: list[Checked], offline: bool, again: bool) -> bool:
-    """Say whether a file is to be fetched, or unpacked."""
+    """Return whether a file is to be downloaded or unpacked."""
     states = {one.state for one in checked}
     if again and ("differs" in states or not item.has_checksum):
         return _is_replaceable(item, checked[0]) or "missing" in states
@@ -190,17 +196,19 @@ def _is_to_do(item: WantedFile, checked: list[Checked], offline: bool, again: bo
 
 
 def _is_tolerable(item: WantedFile, checked: list[Checked], offline: bool) -> bool:
-    """Say whether what came out of an archive may be taken unchecked, since the archive is gone."""
-    there = [one for one in checked if one.state != "missing"]
-    is_whole = bool(there) and not item.target.exists() and len(there) == len(checked) - 1
+    """Return whether extracted files may be used unchecked, since their archive was deleted."""
+    present = [one for one in checked if one.state != "missing"]
+    is_whole = bool(present) and not item.target.exists() and len(present) == len(checked) - 1
     return item.unpacks and is_whole and (offline or not item.can_be_fetched)
 
 
 def _accept(item: WantedFile, checked: list[Checked]) -> None:
-    """Warn of what nothing tells the right bytes of; keep what is there now in a receipt."""
+    """Warn about files without a checksum; record the present bytes in a receipt."""
     if item.unpacks and not item.target.exists():
         if any(one.state == "unchecked" for one in checked):
-            logger.warning("%s is gone, so what was in it is not checked", item.target)
+            logger.warning(
+                "%s was deleted, so the files extracted from it are not checked", item.target
+            )
         return
     for one in checked:
         if one.state == "unchecked":
@@ -212,12 +220,12 @@ def _accept(item: WantedFile, checked: list[Checked]) -> None:
         receipt = Receipt(None, *whole, now(), members=members if item.unpacks else None)
         try:
             receipt.write(item.target)
-        except OSError as error:  # data that others look after may be read-only
+        except OSError as error:  # data that others maintain may be read-only
             logger.info("%s: no receipt written: %s", item.target, error)
 
 
 def _groups(items: Iterable[WantedFile]) -> list[list[WantedFile]]:
-    """Put together the files that come out of one archive, which is not kept."""
+    """Group the files that are extracted from one archive, which is not kept."""
     groups: dict[tuple[Path, ...], list[WantedFile]] = defaultdict(list)
     for item in items:
         inside = tuple(item.place(url) for url in item.file.urls if item.is_inside(url))

@@ -43,11 +43,11 @@ logger = logging.getLogger(__name__)
 
 
 class _WrongError(DownloadError):
-    """What came is not what the registry, or the receipt, promises."""
+    """The download differs from the registry or the receipt."""
 
 
 class _LocalError(DownloadError):
-    """No other URL would help: the disk, or what is on it, is at fault."""
+    """Another URL would not help: the disk, or a file on it, is at fault."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Installation:
     _login: requests.Session | DeepBedMapError | None = None
 
     def obtain(self, group: list[WantedFile]) -> None:
-        """Put files in place that are alone, or come out of one archive; try their URLs in turn."""
+        """Install one file, or those of one archive; try their URLs in turn."""
         if group[0].is_packed and not (self.again and group[0].can_be_fetched):
             with self._working(group[0].target):
                 self._unpack_here(group[0])
@@ -86,7 +86,7 @@ class Installation:
                     raise
                 except (DownloadError, MissingDataError) as error:
                     if rank + 1 < len(items[0].file.urls):
-                        logger.info("%s; trying the next address", error)
+                        logger.info("%s; trying the next URL", error)
                     for item in items:
                         failures[item.target].append(error)
         faults += [
@@ -96,18 +96,18 @@ class Installation:
 
     @contextlib.contextmanager
     def _working(self, place: Path) -> Iterator[None]:
-        """Keep other processes away, and say in one line where a disk is at fault."""
+        """Lock a file against other processes, and report a fault of the disk in one line."""
         with _alone(place, self.transfers.stop):
             try:
                 yield
             except DeepBedMapError:
                 raise
             except OSError as error:
-                why = error.strerror or error
-                raise _LocalError(f"{place}: cannot be written: {why}") from error
+                reason = error.strerror or error
+                raise _LocalError(f"{place}: cannot be written: {reason}") from error
 
     def _fetch(self, url: str, place: Path, items: list[WantedFile], done: set[Path]) -> None:
-        """Get what a URL leads to, and put it in place; start over once if a part was wrong."""
+        """Download a URL and install it; start over once if a resumed part was wrong."""
         done |= {item.target for item in items if self._is_done(item)}
         file = items[0].file
         size = None if items[0].is_inside(url) or file.content_sha256 else file.bytes
@@ -123,7 +123,7 @@ class Installation:
                     sha256 = self.transfers.get(
                         url, place, bar, size=size, checked=checked, session=session
                     )
-                    self._take(without_password(url), place, left, sha256, done)
+                    self._install(without_password(url), place, left, sha256, done)
                 except (ArchiveError, _WrongError) as error:
                     discard(place)
                     if is_last or not bar.resumed:
@@ -133,7 +133,7 @@ class Installation:
                     return
 
     def _is_done(self, item: WantedFile) -> bool:
-        """Say whether another process has put a file in place by now."""
+        """Return whether another process has installed a file meanwhile."""
         if self.again:
             return False
         checked = inspect_file(item)
@@ -144,7 +144,7 @@ class Installation:
 
     @contextlib.contextmanager
     def _session(self, item: WantedFile, url: str) -> Iterator[requests.Session | None]:
-        """Log in where that is needed, once a call; one thread at a time may use the session."""
+        """Log in where required, once per call; one thread at a time may use the session."""
         if item.file.access != "earthdata" or not earthdata.takes_login(url):
             yield None
             return
@@ -164,20 +164,20 @@ class Installation:
                 return type(error)(f"{item.dataset.citekey}: {error}")
         advice = "" if item.file.url else f"; {item.dataset.how_to_ask(item.file.filename)}"
         if item.file.access == "earthdata" and self._login is None:
-            advice = f"; a login of NASA's Earthdata is needed (https://{LOGIN})"
+            advice = f"; a login for NASA's Earthdata is required (https://{LOGIN})"
         return DownloadError(f"{item.target}: {'; '.join(map(str, errors))}{advice}")
 
-    def _take(
+    def _install(
         self, url: str, place: Path, items: list[WantedFile], sha256: str, done: set[Path]
     ) -> None:
-        """Put what has come in place, if it is right; or what is in it."""
+        """Install a download, or the files in it, if it is correct."""
         part, item = part_of(place), items[0]
         notes = Notes.read(place)
         came = Receipt(url, sha256, part.stat().st_size, now(), etag=notes.etag if notes else None)
         if _is_web_page(part, item.target):
-            raise _WrongError(f"{url}: found a web page")
+            raise _WrongError(f"{url}: expected data, found a web page")
         if place != item.target:
-            self._take_members(part, items, came, done)
+            self._install_members(part, items, came, done)
             discard(place)
             return
         if item.unpacks:
@@ -188,10 +188,10 @@ class Installation:
         came.write(item.target)
         done.add(item.target)
 
-    def _take_members(
+    def _install_members(
         self, part: Path, items: list[WantedFile], came: Receipt, done: set[Path]
     ) -> None:
-        """Put members of an archive in place that is not kept: each that is right."""
+        """Install the correct members of an archive that is not kept."""
         wrong = []
         with archives.opened(part, came.url) as archive:
             for item in items:
@@ -215,7 +215,7 @@ class Installation:
             raise _WrongError("; ".join(dict.fromkeys(wrong)))
 
     def _compare(self, item: WantedFile, came: Receipt) -> None:
-        """Refuse a file whose checksum is not the registry's, or has changed since the last."""
+        """Refuse a file whose checksum differs from the registry, or from its last receipt."""
         known = None if self.again else Receipt.read(item.target)
         expected = item.file.sha256 or (known.sha256 if known else None)
         if expected is None:
@@ -229,7 +229,7 @@ class Installation:
     def _compare_content(
         self, archive: archives.Archive, item: WantedFile, came: Receipt
     ) -> str | None:
-        """Refuse an archive with another checksum, unless it holds what it should."""
+        """Refuse an archive with another checksum, unless its contents are the expected ones."""
         file, known = item.file, None if self.again else Receipt.read(item.target)
         if came.sha256 == file.sha256:
             return None
@@ -248,7 +248,7 @@ class Installation:
         return content
 
     def _unpack_here(self, item: WantedFile) -> None:
-        """Unpack an archive that is in place."""
+        """Unpack an archive that is on disk."""
         if self._is_done(item):
             return
         found, known = files.digest(item.target), Receipt.read(item.target)
@@ -257,7 +257,7 @@ class Installation:
         self._unpack(item.target, item, known).write(item.target)
 
     def _unpack(self, path: Path, item: WantedFile, came: Receipt) -> Receipt:
-        """Put the members that the registry means into their folder: all of them, or none."""
+        """Install the members that the registry names: all of them, or none."""
         stage = path_of(item.target).with_suffix(".unpacked")
         shutil.rmtree(stage, ignore_errors=True)
         try:
@@ -283,7 +283,7 @@ class Installation:
         return replace(came, content_sha256=content, members=members)
 
     def _refuse_others(self, item: WantedFile, members: dict[str, Digest]) -> None:
-        """Leave alone what stands where a member would land, and is not the same."""
+        """Refuse to replace a different file at the path of a member."""
         known = Receipt.read(item.target)
         replaced = {item.file.unpacked, *((known and known.members) or ())} if self.again else ()
         for name, member in members.items():
@@ -292,8 +292,8 @@ class Installation:
                 place.is_file() and name not in replaced and files.digest(place) != member
             ):
                 raise _LocalError(
-                    f"{place}: expected what {item.target.name} holds, found something else; "
-                    "move it away, and it is unpacked again"
+                    f"{place}: expected the contents of {item.target.name}, found others; "
+                    "move it away to unpack it again"
                 )
 
 
@@ -304,17 +304,17 @@ def _changed(item: WantedFile, known: Receipt | None) -> str:
 def _how_to_accept(item: WantedFile) -> str:
     if item.has_checksum:
         return ""
-    return f"; `deepbedmap fetch --again {item.file.filename}` accepts what has changed"
+    return f"; `deepbedmap fetch --again {item.file.filename}` accepts the change"
 
 
 def remove_archive(item: WantedFile) -> None:
-    """Remove an archive whose members are in place, if it can be had again."""
+    """Remove an archive whose members are installed, if it can be downloaded again."""
     if item.is_packed and item.can_be_fetched and item.is_complete:
         item.target.unlink()
 
 
 def remove_leftovers(item: WantedFile) -> None:
-    """Remove what a call that was killed left beside a file that is in place."""
+    """Remove the part and the lock that a killed call left next to an installed file."""
     for place in {item.place(url) for url in item.file.urls}:
         leftovers = (_lock_of(place), part_of(place))
         if any(path.exists() for path in leftovers):
@@ -326,24 +326,24 @@ def remove_leftovers(item: WantedFile) -> None:
 
 @contextlib.contextmanager
 def _alone(place: Path, stop: threading.Event) -> Iterator[None]:
-    """Keep other processes away from a file, and wait for one that is at it."""
+    """Lock a file against other processes; wait for one that is downloading it."""
     lock = filelock.FileLock(_lock_of(place))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
-            logger.info("%s: another process fetches it; waiting for its end", place)
+            logger.info("%s: another process is downloading it; waiting", place)
             lock.acquire(poll_interval=0.1, cancel_check=stop.is_set)
     except filelock.Timeout as error:
         raise DownloadError("stopped") from error
     except OSError as error:
-        why = error.strerror or error
-        raise _LocalError(f"{place.parent}: cannot be written to: {why}") from error
+        reason = error.strerror or error
+        raise _LocalError(f"{place.parent}: cannot be written to: {reason}") from error
     try:
         yield
     finally:
-        _lock_of(place).unlink(missing_ok=True)  # before others can lock what is gone by then
+        _lock_of(place).unlink(missing_ok=True)  # before another process can lock it
         lock.release()
 
 
@@ -352,7 +352,7 @@ def _lock_of(place: Path) -> Path:
 
 
 def _is_web_page(path: Path, target: Path) -> bool:
-    """Say whether a server sent a page, to log in for example, and called it a file."""
+    """Return whether a server sent a web page, for a login for example, instead of a file."""
     with path.open("rb") as file:
         start = file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     is_page = start.startswith((b"<!doctype html", b"<html"))

@@ -1,4 +1,4 @@
-"""The ``.part`` file of an unfinished download, and what the server said of its bytes."""
+"""The ``.part`` file of an unfinished download, and what the server stated about its bytes."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ Headers = requests.structures.CaseInsensitiveDict[str]
 
 
 def part_of(target: Path) -> Path:
-    """Return the name under which a file that is not whole yet lies beside its place."""
+    """Return the path of a file while it is incomplete: next to its final path."""
     return target.with_name(f"{target.name}.part")
 
 
 def discard(target: Path) -> None:
-    """Remove what a transfer left beside a file's place."""
+    """Remove the part of a file and its notes."""
     part_of(target).unlink(missing_ok=True)
     _notes_of(target).unlink(missing_ok=True)
 
 
 def keep(target: Path) -> None:
-    """Put a part that is whole in its place."""
+    """Move a complete part to its final path."""
     part_of(target).replace(target)
     _notes_of(target).unlink(missing_ok=True)
 
@@ -48,7 +48,7 @@ def _notes_of(target: Path) -> Path:
 
 @dataclass(frozen=True)
 class Notes:
-    """What a server said of the bytes in a part."""
+    """What a server stated about the bytes in a part."""
 
     url: str
     etag: str | None = None
@@ -57,12 +57,12 @@ class Notes:
 
     @property
     def validator(self) -> str | None:
-        """What If-Range takes: a strong ETag, else the date."""
+        """The validator for If-Range: a strong ETag, else the date."""
         return self.etag if self.etag and self.etag.startswith('"') else self.modified
 
     @classmethod
     def of(cls, url: str, headers: Headers) -> Notes:
-        """Return what the headers of an answer say."""
+        """Return the notes from the headers of a response."""
         modified = headers.get("Last-Modified")
         age = (timestamp_of(headers.get("Date")) or 0) - (timestamp_of(modified) or 0)
         # A date validates only what did not change in the very second it was sent (8.8.2.2).
@@ -72,25 +72,25 @@ class Notes:
 
     @classmethod
     def read(cls, target: Path) -> Notes | None:
-        """Return what is known of the part of a file; None where that is nothing."""
+        """Return the notes of the part of a file; None if there are none, or they are invalid."""
         try:
             notes = cls(**json.loads(_notes_of(target).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
-        said = [text for text in (notes.url, notes.etag, notes.modified) if text is not None]
+        texts = [text for text in (notes.url, notes.etag, notes.modified) if text is not None]
         sound = all(
-            isinstance(text, str) and text.isascii() and text.isprintable() for text in said
+            isinstance(text, str) and text.isascii() and text.isprintable() for text in texts
         )
         return notes if sound and isinstance(notes.length, int | None) else None
 
     def write(self, target: Path) -> None:
-        """Keep this beside the part of a file."""
-        with files.beside(_notes_of(target)) as beside:
-            beside.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        """Write the notes next to the part of a file."""
+        with files.beside(_notes_of(target)) as path:
+            path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 class PartialFile:
-    """The bytes that are there, what is known of them, and their sha256."""
+    """The bytes that have arrived, their notes, and their SHA-256."""
 
     def __init__(self, target: Path) -> None:
         self.path = part_of(target)
@@ -99,28 +99,28 @@ class PartialFile:
         with self._writing():
             if target.is_dir():
                 raise IsADirectoryError(None, f"{target.name} is a folder")
-            # Unbuffered: what has come is in the file, whenever this process is killed.
+            # Unbuffered: all bytes are in the file, whenever this process is killed.
             self._file = self.path.open("ab", buffering=0)
             self.length = self._file.tell()
         self._checksum = Checksum()
         self._hashed = 0
-        self._beside = ThreadPoolExecutor(1)
+        self._worker = ThreadPoolExecutor(1)
         self._hashing: deque[Future[None]] = deque()
 
     def __enter__(self) -> PartialFile:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._beside.shutdown()
+        self._worker.shutdown()
         self._file.close()
         if kind is not None and not self.length:
             discard(self.target)
 
     def start_over(self, notes: Notes | None = None) -> None:
-        """Drop all bytes; those to come are what the notes say."""
+        """Drop all bytes; the notes describe those to come."""
         self._settle()
         with self._writing():
-            if self.length:  # ext4 flushes at its end what was truncated, be it empty before
+            if self.length:  # ext4 flushes a file that was truncated, even an empty one
                 self._file.truncate(0)
             self.length = self._hashed = 0
             self._checksum = Checksum()
@@ -131,7 +131,7 @@ class PartialFile:
                 notes.write(self.target)
 
     def write(self, chunk: bytes) -> None:
-        """Add bytes."""
+        """Append bytes."""
         with self._writing():
             rest = memoryview(chunk)
             while rest:
@@ -155,7 +155,7 @@ class PartialFile:
                     self._hash(chunk)
 
     def sha256(self) -> str:
-        """Return the sha256 of all bytes."""
+        """Return the SHA-256 of all bytes."""
         self._settle()
         return self._checksum.sha256
 
@@ -166,10 +166,10 @@ class PartialFile:
         if few:
             self._checksum.update(chunk)
         else:
-            self._hashing.append(self._beside.submit(self._checksum.update, chunk))
+            self._hashing.append(self._worker.submit(self._checksum.update, chunk))
 
     def _settle(self, left: int = 0) -> None:
-        """Wait until so few chunks are left to be hashed."""
+        """Wait until at most this many chunks are left to hash."""
         while len(self._hashing) > left:
             self._hashing.popleft().result()
 
@@ -180,8 +180,8 @@ class PartialFile:
         except DownloadError:
             raise
         except OSError as error:
-            why = error.strerror or error
-            raise DownloadError(f"{self.path}: cannot be written: {why}") from error
+            reason = error.strerror or error
+            raise DownloadError(f"{self.path}: cannot be written: {reason}") from error
 
 
 def content_length(headers: Headers) -> int | None:
@@ -190,9 +190,9 @@ def content_length(headers: Headers) -> int | None:
     return int(length) if length.isascii() and length.isdigit() else None
 
 
-def timestamp_of(said: str | None) -> float | None:
-    """Seconds since 1970 of a date in a header, if it is one."""
+def timestamp_of(text: str | None) -> float | None:
+    """Return the seconds since 1970 of a date in a header; None if it is not a date."""
     try:
-        return parsedate_to_datetime(said or "").timestamp()
+        return parsedate_to_datetime(text or "").timestamp()
     except (ValueError, TypeError, OverflowError):
         return None

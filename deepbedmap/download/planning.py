@@ -35,19 +35,19 @@ class Planned:
     Attributes
     ----------
     citekey, path
-        The dataset, and where the file lands.
+        The dataset, and the path of the file.
     url
-        Where it would come from; None if a person must get it.
+        Its URL without a password; None if a person must request the file.
     bytes
-        Its size; None if that is not known.
+        Its size; None if unknown.
     there
-        How many bytes of it have come already.
+        Bytes that have already been downloaded.
     state
-        ``"in place"``; ``"unpack"``: the archive is there; ``"fetch"``; ``"go on"`` with the bytes
-        that are there; ``"login"``: fetch it with a login of NASA's Earthdata; ``"manual"``: a
-        person must get it.
+        ``"in place"``; ``"unpack"``, the archive is on disk; ``"fetch"``; ``"go on"``, resume the
+        download; ``"login"``, download with a login of NASA's Earthdata; ``"manual"``, a person
+        must request it.
     remedy
-        For those that a person must get: how.
+        How to request a file that no program can download.
     """
 
     citekey: str
@@ -66,19 +66,19 @@ def plan(
     data_dir: str | Path | None = None,
     bounds: Sequence[float] | None = None,
 ) -> list[Planned]:
-    """Say what :func:`fetch` would do, file by file; open no connection and change nothing.
+    """Return what :func:`fetch` would do, file by file, without a connection or any change.
 
-    Files that are there are taken for right: :func:`verify` reads them.
+    Files on disk are assumed to be correct: :func:`verify` reads them.
 
     Parameters
     ----------
     names, registry, data_dir, bounds
-        As of :func:`fetch`.
+        See :func:`fetch`.
 
     Raises
     ------
     MissingDataError, InvalidDataError, ValueError
-        As of :func:`fetch`.
+        See :func:`fetch`.
     """
     wanted, left_out = choose_files(names, bounds, registry, data_dir)
     for line in left_out:
@@ -87,7 +87,7 @@ def plan(
 
 
 def amount(sizes: Iterable[int | None]) -> str:
-    """Say how much files are together, some of which may be of unknown size.
+    """Return the number and the total size of files, in words.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def _planned(item: WantedFile) -> Planned:
 
 
 def transfer_size(item: WantedFile) -> tuple[int | None, int]:
-    """Return the size of what is to be fetched, if that is known, and how much of it is there."""
+    """Return the size of a download, None if unknown, and its bytes that are on disk."""
     for url in item.file.urls:
         part = part_of(place := item.place(url))
         if part.is_file():
@@ -134,7 +134,7 @@ def transfer_size(item: WantedFile) -> tuple[int | None, int]:
 
 
 def announce_transfers(todo: list[WantedFile], again: bool) -> None:
-    """Say how much is to come, and refuse what the disk has no room for."""
+    """Log the size of the downloads, and refuse those that the disk has no room for."""
     coming = [item for item in todo if item.can_be_fetched and (again or not item.is_packed)]
     if not coming:
         return

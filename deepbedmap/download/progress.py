@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Bars:
-    """A bar for every file on its way, and one for all; none where there is no terminal."""
+    """One bar for each file in transfer, and one for all; none without a terminal."""
 
     def __init__(self, progress: bool, stop: threading.Event) -> None:
         console = Console(stderr=True)
@@ -51,13 +51,13 @@ class Bars:
         self._progress.stop()
 
     def expect(self, count: int, total: int) -> None:
-        """Show a bar for all files, if there are several, of so many bytes in all."""
+        """Show a bar for all files, if there are several, with their bytes in all."""
         if count > 1:
             self._all = self._progress.add_task(f"all {count} files", total=total)
 
     @contextlib.contextmanager
     def of(self, names: Sequence[str], size: int | None) -> Iterator[Bar]:
-        """Show a bar for files that come together, as long as they do."""
+        """Show one bar for files that arrive together, until the context ends."""
         more = f" and {len(names) - 2} more" if len(names) > 2 else ""
         with self.bar(", ".join(names[:2]) + more, size) as bar:
             try:
@@ -68,7 +68,7 @@ class Bars:
 
     @contextlib.contextmanager
     def bar(self, name: str, size: int | None) -> Iterator[Bar]:
-        """Show a bar as long as something lasts."""
+        """Show a bar until the context ends."""
         task = self._progress.add_task(name, total=size, visible=size != 0)
         try:
             yield Bar(self, task, size or 0)
@@ -76,23 +76,23 @@ class Bars:
             self._progress.remove_task(task)
 
     def show(self, task: TaskID, done: int, total: int | None) -> None:
-        """Say that so many bytes of so many are there of one file."""
+        """Set the bytes of one file that have arrived, and its bytes in all."""
         self._progress.update(task, completed=done, total=total)
 
     def advance(self, task: TaskID, count: int) -> None:
-        """Say that so many bytes more are there of one file."""
+        """Add bytes of one file that have arrived."""
         self._progress.advance(task, count)
 
     def move(self, done: int, total: int) -> None:
-        """Count more bytes in the bar for all files."""
+        """Add bytes to the bar for all files."""
         with self._guard:
             for task in self._progress.tasks:
                 if task.id == self._all:
-                    all_of_it = (task.total or 0) + total
-                    self._progress.update(task.id, advance=done, total=all_of_it)
+                    expected = (task.total or 0) + total
+                    self._progress.update(task.id, advance=done, total=expected)
 
     def check_stop(self) -> None:
-        """Raise DownloadError if the work is to end."""
+        """Raise DownloadError if the downloads are to end."""
         if self._stop.is_set():
             raise DownloadError("stopped")
 
@@ -108,14 +108,14 @@ class Bar:
     resumed: bool = False
 
     def start(self, done: int, total: int | None) -> None:
-        """Say that so many bytes of so many are there; said anew by every attempt."""
+        """Set the bytes that have arrived and the bytes in all; called by every attempt."""
         self.resumed |= done > 0
         self._bars.move(done - self.done, (total or self.expected) - self.expected)
         self.done, self.expected = done, total or self.expected
         self._bars.show(self._task, done, total)
 
     def advance(self, count: int) -> None:
-        """Say that so many bytes more are there."""
+        """Add bytes that have arrived."""
         self._bars.check_stop()
         self.done += count
         self._bars.move(count, 0)

@@ -20,28 +20,30 @@ if TYPE_CHECKING:
     from typing import Any
 
 FOLDER = ".fetched"
-"""Folder, beside the files, that holds their receipts."""
+"""Folder next to the files that holds their receipts."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What was fetched, or found in place; None stands for what is not known.
+    """The origin and the checksum of a file that was downloaded or already on disk.
+
+    None stands for an unknown value.
 
     Attributes
     ----------
     url
-        Where the bytes came from; None if a person put them there.
+        Where the bytes came from; None if a person put the file there.
     sha256, bytes
-        Of the file; of an archive None where only what was in it was there.
+        Of the file; None for an archive of which only the extracted files are on disk.
     when
         In UTC, as in ``2026-01-31T12:00:00Z``.
     etag
-        What the server called this version.
+        The server's name for this version.
     content_sha256
-        Of an archive: :meth:`deepbedmap.download.archives.Archive.content_sha256`, where that is
-        needed.
+        Of an archive: :meth:`deepbedmap.download.archives.Archive.content_sha256`, where it was
+        computed.
     members
-        Of an archive: what landed in the folder, by name.
+        Of an archive: checksums and sizes of the extracted files, by name.
     """
 
     url: str | None
@@ -56,33 +58,35 @@ class Receipt:
     def read(cls, target: Path) -> Receipt | None:
         """Return the receipt of a file; None if there is none, or it cannot be read."""
         try:
-            said = json.loads(path_of(target).read_text(encoding="utf-8"))
-            if said["members"] is not None:
-                said["members"] = {
+            fields = json.loads(path_of(target).read_text(encoding="utf-8"))
+            if fields["members"] is not None:
+                fields["members"] = {
                     str(name): Digest(str(member["sha256"]), int(member["bytes"]))
-                    for name, member in said["members"].items()
+                    for name, member in fields["members"].items()
                 }
-            receipt = cls(**said)
+            receipt = cls(**fields)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
         plain = all(Path(name).name == name for name in receipt.members or ())
         return receipt if plain and isinstance(receipt.when, str) else None
 
     def write(self, target: Path) -> None:
-        """Put the receipt of a file in its place."""
-        said: dict[str, Any] = asdict(self)
+        """Write the receipt of a file."""
+        fields: dict[str, Any] = asdict(self)
         if self.members is not None:
-            said["members"] = {name: self.members[name]._asdict() for name in sorted(self.members)}
+            fields["members"] = {
+                name: self.members[name]._asdict() for name in sorted(self.members)
+            }
         path_of(target).parent.mkdir(exist_ok=True)
         with files.beside(path_of(target)) as part:
-            part.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 
 def path_of(target: Path) -> Path:
-    """Return where the receipt of a file is."""
+    """Return the path of the receipt of a file."""
     return target.parent / FOLDER / f"{target.name}.json"
 
 
 def now() -> str:
-    """Return the time, as receipts have it."""
+    """Return the current time in the format of receipts."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

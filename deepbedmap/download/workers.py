@@ -1,4 +1,4 @@
-"""A pool of threads that finishes all its work before it raises what went wrong."""
+"""A pool of threads that finishes all its work before it raises its errors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _Result = TypeVar("_Result")
 def run_all(
     work: Callable[[_Item], _Result], items: Iterable[_Item], jobs: int, stop: threading.Event
 ) -> list[_Result]:
-    """Do the work for every item, and only then raise what went wrong, each line once."""
+    """Do the work for every item, and only then raise the errors, each message once."""
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(work, item) for item in items]
         try:
             errors = [future.exception() for future in futures]
-        except BaseException:  # Ctrl-C: end what runs, and do not begin the rest
+        except BaseException:  # Ctrl-C: end the running items, and do not begin the others
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise

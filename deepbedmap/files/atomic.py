@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """Give a name beside a file's place to write under; in the end it is renamed to the place.
+    """Yield a temporary path next to a file, and rename it to the file at the end.
 
-    So the file appears complete or not at all, and nothing is left where writing it failed.
+    The file appears complete or not at all, and nothing is left where writing fails.
 
     Examples
     --------
@@ -48,18 +48,18 @@ _UNWRITABLE = [
     *(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)),
     *(os.strerror(code) for code in (errno.EACCES, errno.EPERM, errno.EROFS)),
     *(os.strerror(code) for code in (errno.ENOTDIR, errno.EEXIST)),
-    *("Write failed", "Write error", "write error"),  # of GDAL, which keeps the reason to itself
+    *("Write failed", "Write error", "write error"),  # from GDAL, which does not give the reason
 ]
 
 
 @contextmanager
 def workplace(path: Path) -> Iterator[Path]:
-    """Give a folder beside a product's place to build it in, which is gone in the end.
+    """Yield a temporary folder next to a product to build it in; it is removed at the end.
 
     Raises
     ------
     InvalidDataError
-        The place is full, or cannot be written.
+        The disk is full, or the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,25 +82,25 @@ def workplace(path: Path) -> Iterator[Path]:
 
 
 def _chain(error: BaseException | None) -> str:
-    """What an error says, and what those say that led to it."""
+    """Return the messages of an error and of its causes."""
     return "" if error is None else f"{error}\n{_chain(error.__cause__ or error.__context__)}"
 
 
 @contextlib.contextmanager
 def room_for(path: Path, size: int) -> Iterator[None]:
-    """Say in one line that a disk is full, and that nothing was lost."""
+    """Report a full disk in one line, and that nothing was lost."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        kept = "the one that was there is kept" if path.exists() else "nothing was written"
-        begun = (path.parent / "last.safetensors").exists()
+        kept = "the existing file is kept" if path.exists() else "nothing was written"
+        has_begun = (path.parent / "last.safetensors").exists()
         raise InvalidDataError(
             Fault(
                 str(path),
                 expected=f"room for {size / 1e6:.1f} MB",
                 found=f"a full disk; {kept}",
-                remedy="make room, then " + ("go on with resume" if begun else "begin again"),
+                remedy="make room, then " + ("resume" if has_begun else "begin again"),
             )
         ) from error

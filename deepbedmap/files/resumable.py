@@ -26,28 +26,28 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class Parts:
-    """A work folder beside a product's place, and the record of which of its parts are done.
+    """A work folder next to a product, and the record of its finished parts.
 
-    The folder ``.<name>.parts`` outlives the process, however that ends; who does the same work
-    next goes on in it. A loss of power may cost a part that was marked: nothing is forced to disk.
+    The folder ``.<name>.parts`` outlives the process, however it ends; the next run of the same
+    work resumes in it. A loss of power may cost a marked part: nothing is forced to disk.
 
     Parameters
     ----------
     path
-        Where the product will stand.
+        Path of the product.
     identity
-        What the work is: parameters, versions, digests of what goes in; anything that JSON can
-        write. A work folder left by work of another identity is removed.
+        What determines the product: parameters, versions, checksums of the inputs; anything that
+        JSON can write. The work folder of another identity is removed.
 
     Attributes
     ----------
     folder
-        Where the product is built. Empty when the work begins.
+        Where the product is built. Empty when new work begins.
 
     Raises
     ------
     DeepBedMapError
-        On entry: another process is at the same path.
+        On entry: another process is writing the same product.
 
     Examples
     --------
@@ -82,8 +82,8 @@ class Parts:
             self._lock.acquire(blocking=False)
         except TimeoutError as error:
             raise DeepBedMapError(
-                f"{self.path}: another process is writing it; wait for its end, or choose another"
-                " name"
+                f"{self.path}: another process is writing it; wait until it ends, or choose"
+                " another name"
             ) from error
         try:
             self._open()
@@ -96,17 +96,15 @@ class Parts:
         self._unlock()
 
     def _unlock(self) -> None:
-        self._lock_file.unlink(missing_ok=True)  # before others can lock what is gone by then
+        self._lock_file.unlink(missing_ok=True)  # before another process can lock it
         self._lock.release()
 
     def _open(self) -> None:
         if self._is_the_same():
-            logger.info(
-                "%s: goes on from an earlier run; parts that are done: %d", self.path, self.count
-            )
+            logger.info("%s: resuming an earlier run; finished parts: %d", self.path, self.count)
             return
         if self._root.exists():
-            logger.info("%s: an earlier run with other data or options is dropped", self.path)
+            logger.info("%s: dropping an earlier run with other data or options", self.path)
             shutil.rmtree(self._root)
         self.folder.mkdir(parents=True)
         self._marks.mkdir()
@@ -122,15 +120,15 @@ class Parts:
 
     @property
     def count(self) -> int:
-        """Number of parts that are done."""
+        """Number of finished parts."""
         return len(list(self._marks.iterdir()))
 
     def is_done(self, name: str) -> bool:
-        """Whether a part was marked, by this run or by an earlier one."""
+        """Return whether a part was marked as finished, by this run or an earlier one."""
         return self._mark(name).exists()
 
     def done(self, name: str) -> None:
-        """Mark a part whose data are in the folder."""
+        """Mark a part as finished; its data are in the folder."""
         self._mark(name).touch()
 
     def _mark(self, name: str) -> Path:
@@ -139,20 +137,20 @@ class Parts:
         return self._marks / name
 
     def publish(self, product: Path) -> Path:
-        """Move the product to its place, instead of what is there, and remove the work folder.
+        """Move the product to its path, replacing an earlier one, and remove the work folder.
 
         Parameters
         ----------
         product
             A file or a folder in :attr:`folder`. A file replaces a file in one step. Where a folder
-            is replaced, there is a moment in which the place is empty.
+            is replaced, the path is empty for a moment.
 
         Returns
         -------
         pathlib.Path
-            The place.
+            The path of the product.
         """
-        # Without its identity the work folder is nothing to go on from: the product leaves it.
+        # Without its identity the work folder cannot be resumed: the product leaves it.
         self._identity_file.unlink()
         if self.path.is_dir() and not self.path.is_symlink():
             self.path.rename(self._root / "replaced")

@@ -209,7 +209,7 @@ def test_a_login_that_is_refused_is_one_line_without_the_login(install, caplog, 
     with pytest.raises(DownloadError) as raised:
         earthdata.session()
     assert str(raised.value) == (
-        f"https://urs.earthdata.nasa.gov: refuses the login in {where}; correct it"
+        f"https://urs.earthdata.nasa.gov: rejects the login in {where}; correct it"
     )
     assert raised.value.__suppress_context__
     assert package.tried[-1] == strategy

@@ -59,7 +59,7 @@ def test_going_on_is_said(tmp_path, caplog):
     work(tmp_path / "bed.txt", ["a", "b"], publish=False)
     assert caplog.text == ""
     work(tmp_path / "bed.txt", ["a", "b"])
-    assert "bed.txt: goes on from an earlier run; parts that are done: 2" in caplog.text
+    assert "bed.txt: resuming an earlier run; finished parts: 2" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_file(
     total = told[0][1]
     assert told == [(done, total) for done in range(3, total + 1)]
     assert len(solved) == total - 3
-    assert "goes on from an earlier run; parts that are done: 3" in caplog.text
+    assert "resuming an earlier run; finished parts: 3" in caplog.text
     assert sha256(path) == sha256(written)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bed.nc", "picks.pickle"]
 
@@ -387,7 +387,7 @@ def test_the_command_says_that_it_goes_on(call, pipeline, tmp_path, monkeypatch,
     assert (code, "ZeroDivisionError" in error) == (1, True)
     monkeypatch.undo()
     assert call("grid", survey, "--out", tmp_path / "bed.nc")[0] == 0
-    assert "goes on from an earlier run; parts that are done: 1" in caplog.text
+    assert "resuming an earlier run; finished parts: 1" in caplog.text
 
 
 @pytest.mark.parametrize(

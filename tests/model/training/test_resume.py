@@ -171,7 +171,7 @@ def test_a_full_disk_is_told_and_keeps_the_earlier_state(
     with pytest.raises(InvalidDataError) as caught:
         tiny.fit(tmp_path, progress=progress)
     message = str(caught.value)
-    assert "found a full disk; the one that was there is kept; make room" in message
+    assert "found a full disk; the existing file is kept; make room" in message
     assert "\n" not in message
     assert {path.name: path.read_bytes() for path in tmp_path.glob("last.*")} == kept
     assert not list(tmp_path.glob(".*"))
